@@ -1,0 +1,99 @@
+//! The steps of a plan: what the child does before it becomes the program.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::Bytes;
+
+/// When a step is done. The child sorts by phase; within a phase the order of the isolators holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Right after birth, in the new namespaces.
+    Namespaces,
+    /// The view of the filesystem.
+    Mounts,
+    /// The change of root.
+    Root,
+    /// Resource limits, while still privileged.
+    Limits,
+    /// User, groups, umask, directory.
+    Identity,
+    /// What takes the last privileges away.
+    Confine,
+}
+
+/// One step, and which isolator asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The isolator's name, or `berth` for what every container gets.
+    pub isolator: String,
+    /// When.
+    pub phase: Phase,
+    /// What.
+    pub action: Action,
+}
+
+/// What a step does. Closed on purpose: `berth-launch` interprets it in one `match`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Action {
+    /// Make `/` a recursive slave, so that nothing mounted here reaches the host (mount_namespaces(7)).
+    IsolateMounts,
+    /// Bind each source over its target. All sources are opened before the first target is covered, so no
+    /// bind sees another; each is attached with its attributes complete.
+    Bind {
+        /// In order.
+        binds: Vec<Bind>,
+    },
+    /// A `/proc` for the new pid namespace (nosuid, nodev, noexec).
+    MountProc,
+    /// A `/dev/shm` of its own (tmpfs, mode 1777, nosuid, nodev).
+    MountShm {
+        /// In bytes; the kernel's default is half of RAM.
+        size: Option<Bytes>,
+    },
+    /// A `/dev/mqueue` for the new ipc namespace, where the host has one (mq_overview(7)).
+    MountMqueue,
+    /// setgroups(2), setgid(2), setuid(2).
+    SetIdentity {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// All supplementary groups.
+        groups: Vec<u32>,
+    },
+    /// umask(2).
+    SetUmask {
+        /// 0..=0o777.
+        mask: u32,
+    },
+    /// chdir(2), as the program's user.
+    ChangeDirectory {
+        /// Absolute; none is the sandbox.
+        path: Option<PathBuf>,
+    },
+}
+
+/// One bind mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// What is seen.
+    pub source: Source,
+    /// Where.
+    pub target: PathBuf,
+    /// Read-only, recursively; other attributes of the source's mounts are kept.
+    pub read_only: bool,
+}
+
+/// Where a bind comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// An absolute path of the host.
+    Host(PathBuf),
+    /// A path inside the sandbox; resolved beneath it, no symlink followed.
+    Sandbox(PathBuf),
+}

@@ -1,0 +1,164 @@
+//! What is said on berthd's socket: one JSON object a line, a request and its replies.
+//!
+//! `berth-launch` asks for its plan here and `berthctl` asks for deeds. Reading needs no socket: that is the
+//! state file's.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{plan::Plan, spec::Name};
+
+/// Longest line either side accepts, in bytes; a plan of a thousand volumes is a tenth of it.
+pub const MAX_LINE: usize = 4 << 20;
+
+/// The first line of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// The launcher of `container` asks for its plan. Answered by [`Reply::Working`] now and then, and
+    /// [`Reply::Launch`] or [`Reply::Refused`]. Asking twice with one invocation gives the same run.
+    Launch {
+        /// Whose.
+        container: Name,
+        /// The service manager's ID of this start (`$INVOCATION_ID`), 32 hex digits.
+        invocation: String,
+    },
+    /// A launcher that lost its connection says how its launch failed. Answered by [`Reply::Done`].
+    LaunchFailed {
+        /// Whose.
+        container: Name,
+        /// Of which start.
+        invocation: String,
+        /// How.
+        failure: Failure,
+    },
+    /// `berthctl start|stop|restart` where berthd is the service manager. Answered by [`Reply::Done`] or
+    /// [`Reply::Error`] when the deed is done.
+    Control {
+        /// What.
+        verb: Verb,
+        /// To whom.
+        container: Name,
+    },
+    /// Read configuration and specs again. Answered by [`Reply::Done`] or [`Reply::Error`].
+    Reload,
+}
+
+/// What an operator asks of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Start it, if it does not run.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop it and start it.
+    Restart,
+}
+
+/// berthd's answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Not done yet; the launcher extends its start timeout.
+    Working,
+    /// What to do. The container is isolated as far as the host's side goes.
+    Launch {
+        /// Sandbox filled in.
+        plan: Box<Plan>,
+    },
+    /// The start cannot be.
+    Refused {
+        /// Why.
+        failure: Failure,
+    },
+    /// The record of the armed child is written: open the gate.
+    Go,
+    /// Done.
+    Done,
+    /// Not done.
+    Error {
+        /// The whole chain, for people.
+        message: String,
+    },
+}
+
+/// What a launcher says after its plan. [`Report::Armed`] is answered by [`Reply::Go`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "snake_case")]
+pub enum Report {
+    /// All steps are done and the program is found; the child waits at the gate.
+    Armed {
+        /// The child, as the host numbers it.
+        pid: u32,
+    },
+    /// A step failed.
+    Failed {
+        /// How.
+        failure: Failure,
+    },
+}
+
+/// Why a start failed before the program's first instruction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Where.
+    pub stage: Stage,
+    /// The kernel's reason, where it gave one.
+    pub errno: Option<i32>,
+    /// On what.
+    pub path: Option<PathBuf>,
+    /// One line for people: act, object, reason, cure.
+    pub message: String,
+}
+
+/// The stage of a start at which it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// berthd could not be reached.
+    Connect,
+    /// The spec is invalid, or asks for what is not enabled or not there.
+    Config,
+    /// The host's side of an isolator.
+    Prepare,
+    /// clone3(2) or unshare(2).
+    Namespaces,
+    /// Mounts.
+    Mounts,
+    /// Resource limits.
+    Limits,
+    /// User unknown or not permitted.
+    User,
+    /// Group unknown or not permitted.
+    Group,
+    /// Working directory.
+    Directory,
+    /// The last privileges.
+    Confine,
+    /// The program is missing or not executable.
+    Program,
+    /// The hand-over to the service manager.
+    HandOver,
+}
+
+impl Stage {
+    /// The exit status of a launcher that failed here, with systemd's meanings (systemd.exec(5), "Process exit
+    /// codes"), so that `systemctl status` names the stage. 78 is not retried (`RestartPreventExitStatus=78`).
+    #[must_use]
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Connect | Self::Prepare => 1,
+            Self::Config => 78,
+            Self::Namespaces | Self::Mounts => 226,
+            Self::Limits => 205,
+            Self::User => 217,
+            Self::Group => 216,
+            Self::Directory => 200,
+            Self::Confine => 218,
+            Self::Program => 203,
+            Self::HandOver => 232,
+        }
+    }
+}

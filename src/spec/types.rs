@@ -1,0 +1,309 @@
+//! The vocabulary of a spec. Each type carries its rule, so that a [`Spec`] that exists is valid.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// A container, as merged and checked from its files.
+///
+/// Its serialized form is what records and `berthctl --json` hold; the TOML that people write is read by the
+/// fragment types of this module's siblings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// One line for people. Defaults to none.
+    pub description: Option<String>,
+    /// Whether berthd starts it on its own. Defaults to true under `/etc` and `/run`, false elsewhere.
+    pub autostart: bool,
+    /// What an edit that cannot be applied live does. Defaults to `restart`.
+    pub on_change: OnChange,
+    /// What runs.
+    pub command: Command,
+    /// As whom it runs. Defaults to root.
+    pub identity: Identity,
+    /// Where it starts. Defaults to the sandbox, as in Mesos.
+    pub working_directory: Option<PathBuf>,
+    /// Added to the default environment, overriding it.
+    pub environment: BTreeMap<String, String>,
+    /// File mode creation mask, 0..=0o777. Defaults to 0o022.
+    pub umask: u32,
+    /// Whether each run has a sandbox of its own. Defaults to `fresh`.
+    pub sandbox: SandboxMode,
+    /// Parts of the filesystem that the container sees differently, in the order written.
+    pub volumes: Vec<Volume>,
+    /// Namespaces.
+    pub namespaces: Namespaces,
+    /// What systemd decides: restarts, stops, order.
+    pub service: Service,
+}
+
+/// What an edit that cannot be applied live does to a running container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnChange {
+    /// Restart it.
+    #[default]
+    Restart,
+    /// Leave it; the change is shown as pending until the operator restarts it.
+    Manual,
+}
+
+/// Mesos's CommandInfo (mesos.proto): `shell` with `value`, or `value` with `arguments`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Whether `value` is given to `/bin/sh -c`.
+    pub shell: bool,
+    /// The program, or the shell's command line.
+    pub value: Option<String>,
+    /// With `value`: the whole argv, `arguments[0]` included.
+    pub arguments: Vec<String>,
+}
+
+/// Who the program is. Names are resolved at each start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Identity {
+    /// A name or a uid. Defaults to root.
+    pub user: Option<UserName>,
+    /// A name or a gid. Defaults to the user's primary group.
+    pub group: Option<UserName>,
+    /// Names or gids beside the user's own supplementary groups.
+    pub supplementary_groups: Vec<UserName>,
+}
+
+/// A user or group as written: digits are an ID, all else is a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserName {
+    /// A numeric uid or gid.
+    Id(u32),
+    /// A name for the user database.
+    Name(String),
+}
+
+/// Whether a run starts with an empty sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SandboxMode {
+    /// A new directory for each run; old ones follow the retention rule.
+    #[default]
+    Fresh,
+    /// One directory that all runs share.
+    Persistent,
+}
+
+/// A part of the filesystem that the container sees at another place (Mesos's Volume).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Absolute, normalized; where the container sees it. Must exist on the host without an image.
+    pub container_path: PathBuf,
+    /// Absolute: on the host. Relative: inside the sandbox, created with owner and mode of `container_path`.
+    pub host_path: PathBuf,
+    /// Defaults to `RW`.
+    pub mode: VolumeMode,
+}
+
+/// Whether a volume may be written; honoured recursively.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum VolumeMode {
+    /// Read and write.
+    #[default]
+    RW,
+    /// Read only, with every mount below it.
+    RO,
+}
+
+/// The namespaces of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Unset: private where `namespaces/pid` is enabled, else the host's.
+    pub pid: Option<Share>,
+    /// Unset: private where `namespaces/ipc` is enabled, else the host's.
+    pub ipc: Option<Share>,
+    /// Size of `/dev/shm`; only with a private ipc namespace. Defaults to the kernel's (half of RAM).
+    pub shm_size: Option<Bytes>,
+}
+
+/// Whose namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Share {
+    /// The container's own.
+    Private,
+    /// The host's.
+    Host,
+}
+
+/// What the service manager decides about the container, in systemd's words (systemd.service(5)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// `Restart=`. Defaults to `on-failure`.
+    pub restart: Restart,
+    /// `RestartSec=`. Defaults to 1 s.
+    pub restart_delay: Duration,
+    /// `StartLimitBurst=` and `StartLimitIntervalSec=`. Defaults to 5 in 10 s.
+    pub start_limit: StartLimit,
+    /// `TimeoutStartSec=`. Defaults to 90 s.
+    pub start_timeout: Duration,
+    /// `KillSignal=`. Defaults to SIGTERM.
+    pub stop_signal: Signal,
+    /// `TimeoutStopSec=`. Defaults to 10 s.
+    pub stop_timeout: Duration,
+    /// `After=`: units that this one starts after.
+    pub after: Vec<String>,
+    /// `Before=`: units that this one starts before.
+    pub before: Vec<String>,
+    /// `Requires=`: units that are started with it, and whose end is its end.
+    pub requires: Vec<String>,
+    /// `Wants=`: units that are started with it.
+    pub wants: Vec<String>,
+    /// Whether a minimal init is PID 1 of the container, reaping and forwarding. Defaults to false.
+    pub init: bool,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            restart: Restart::OnFailure,
+            restart_delay: Duration::from_secs(1),
+            start_limit: StartLimit { burst: 5, interval: Duration::from_secs(10) },
+            start_timeout: Duration::from_secs(90),
+            stop_signal: Signal::TERM,
+            stop_timeout: Duration::from_secs(10),
+            after: Vec::new(),
+            before: Vec::new(),
+            requires: Vec::new(),
+            wants: Vec::new(),
+            init: false,
+        }
+    }
+}
+
+/// `Restart=` of systemd.service(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Never.
+    No,
+    /// After a clean exit.
+    OnSuccess,
+    /// After an unclean exit code, a signal, a timeout or a watchdog.
+    OnFailure,
+    /// After a signal, a timeout or a watchdog.
+    OnAbnormal,
+    /// After an uncaught signal.
+    OnAbort,
+    /// Always.
+    Always,
+}
+
+/// How often a container may start in how long a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartLimit {
+    /// Starts; 0 switches the limit off.
+    pub burst: u32,
+    /// The time in which they are counted.
+    pub interval: Duration,
+}
+
+/// A signal by its kernel number, 1..=64, written by name (`SIGTERM`, `TERM`, `SIGRTMIN+3`) or number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal(pub i32);
+
+impl Signal {
+    /// SIGTERM.
+    pub const TERM: Self = Self(15);
+    /// SIGKILL.
+    pub const KILL: Self = Self(9);
+}
+
+/// A number of bytes; written with units of 1024 as in systemd (`64M` and `64MiB` are 64·2^20).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Bytes(pub u64);
+
+/// A container's name: the name of its file, and the instance of its unit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+/// Why a name is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing, or too long for a unit name (systemd.unit(5): 255 with prefix and suffix) and a file name.
+    #[error("a container's name has 1 to 200 characters, this one has {0}")]
+    Length(usize),
+    /// A character that a unit instance, a path or a cgroup cannot carry as it is.
+    #[error("'{0}' is not allowed in a container's name; use letters, digits, '-' and '_'")]
+    Character(char),
+    /// A first character that programs take for an option or a hidden file.
+    #[error("a container's name begins with a letter or a digit")]
+    First,
+    /// A word that the cgroup tree or the program itself needs.
+    #[error("the name '{0}' is reserved")]
+    Reserved(String),
+}
+
+impl Name {
+    /// Words that name something else in a cgroup tree or a directory of berth's (mesos.md §17.22).
+    pub const RESERVED: [&str; 5] = ["mesos", "slave", "agent", "leaf", "latest"];
+
+    /// Longest name: `berth@` and `.service` beside it must fit in 255.
+    const MAX: usize = 200;
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of its unit.
+    #[must_use]
+    pub fn unit(&self) -> String {
+        format!("berth@{}.service", self.0)
+    }
+
+    /// The container whose unit this is, if it is one.
+    #[must_use]
+    pub fn from_unit(unit: &str) -> Option<Self> {
+        unit.strip_prefix("berth@")?.strip_suffix(".service")?.parse().ok()
+    }
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let length = text.chars().count();
+        if length == 0 || length > Self::MAX {
+            return Err(NameError::Length(length));
+        }
+        if let Some(bad) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_')) {
+            return Err(NameError::Character(bad));
+        }
+        if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            return Err(NameError::First);
+        }
+        if Self::RESERVED.contains(&text) {
+            return Err(NameError::Reserved(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
