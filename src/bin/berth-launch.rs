@@ -1,1 +1,4 @@
+//! berth-launch
+
+/// Entry.
 fn main() {}

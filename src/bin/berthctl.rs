@@ -1,1 +1,4 @@
+//! berthctl
+
+/// Entry.
 fn main() {}

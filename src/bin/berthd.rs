@@ -1,1 +1,4 @@
+//! berthd
+
+/// Entry.
 fn main() {}
