@@ -9,6 +9,7 @@ use crate::spec::Name;
 /// DESIGN: configuration in four roots, `/var/lib/berth` survives a reboot, `/run/berth` does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
+    /// What every absolute path is put below.
     prefix: PathBuf,
 }
 
