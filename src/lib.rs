@@ -13,3 +13,9 @@ pub mod plan;
 
 /// What berthd, the launcher and the operator's tool say to each other.
 pub mod protocol;
+
+/// ③ ④ Who starts and stops.
+pub mod manager;
+
+/// ⑦ What is so, for people and programs.
+pub mod observe;

@@ -1,0 +1,1 @@
+//! berthd as the service manager, where there is no systemd.
