@@ -8,14 +8,32 @@ pub mod root;
 /// ① Files to `Spec`.
 pub mod spec;
 
+/// berthd's own configuration.
+pub mod config;
+
+/// Facts about the host.
+pub mod host;
+
 /// ② `Spec` and host to `Plan`.
 pub mod plan;
 
-/// What berthd, the launcher and the operator's tool say to each other.
-pub mod protocol;
+/// ② ③ ⑤ ⑦ ⑧ The concerns of isolation.
+pub mod isolators;
 
 /// ③ ④ Who starts and stops.
 pub mod manager;
 
+/// What berthd, the launcher and the operator's tool say to each other.
+pub mod protocol;
+
 /// ⑦ What is so, for people and programs.
 pub mod observe;
+
+/// What survives us.
+pub mod state;
+
+/// Times as text.
+pub mod clock;
+
+/// Errors as people read them.
+pub mod error;

@@ -1,0 +1,147 @@
+//! ② ③ ⑤ ⑦ ⑧ The concerns of isolation, one file each behind one trait.
+//!
+//! Names and meaning are the Mesos containerizer's. What an isolator wants done inside the child is a typed step
+//! in the plan, never code of its own.
+
+use std::{fmt, path::Path};
+
+use crate::{
+    host::Host,
+    plan::Plan,
+    protocol::{Failure, Stage},
+    root::Root,
+    spec::{Name, Spec},
+    state::Run,
+};
+
+/// `filesystem/shared`.
+mod filesystem_shared;
+/// `namespaces/ipc`.
+mod namespaces_ipc;
+/// `namespaces/pid`.
+mod namespaces_pid;
+
+/// All isolators. Check, prepare and attach run down it, cleanup runs up it; nothing else in the program lists
+/// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then namespaces.
+pub const ORDER: &[&dyn Isolator] =
+    &[&filesystem_shared::FilesystemShared, &namespaces_ipc::NamespacesIpc, &namespaces_pid::NamespacesPid];
+
+/// One concern of isolation. Defaults are honest no-ops.
+pub trait Isolator: fmt::Debug + Sync {
+    /// Mesos's name for it, as `isolation = [...]` has it.
+    fn name(&self) -> &'static str;
+
+    /// Whether this host can do it at all, and why not (`berthctl doctor`).
+    fn probe(&self, host: &Host) -> Support;
+
+    /// The key by which a spec asks for it; a spec that does is refused where it is not enabled.
+    fn wanted_by(&self, spec: &Spec) -> Option<&'static str>;
+
+    /// Adds what it wants to the plan, or refuses. Reads only.
+    ///
+    /// # Errors
+    /// A [`Refusal`] is the spec's fault or the host's, and says which key.
+    fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal>;
+
+    /// Makes ready on the host what the plan's steps will find: directories, IDs, quotas. Idempotent.
+    ///
+    /// # Errors
+    /// The start fails with it; what was done is undone by [`Self::cleanup`].
+    fn prepare(&self, _cx: &Container<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Acts on the launcher while it waits at the gate: the cgroup exists, the program does not.
+    ///
+    /// # Errors
+    /// As for [`Self::prepare`].
+    fn attach(&self, _cx: &Container<'_>, _launcher: u32) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// The keys, of those that differ between two specs of one container, that only a restart can apply.
+    fn needs_restart(&self, _old: &Spec, _new: &Spec) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// What is in force for a running container, in a few words.
+    ///
+    /// # Errors
+    /// What it could not find out; other isolators' status is shown all the same.
+    fn status(&self, _root: &Root, _run: &Run) -> Result<Option<String>, String> {
+        Ok(None)
+    }
+
+    /// Takes back what `prepare` and `attach` did, with the record alone; what is gone already is success.
+    ///
+    /// # Errors
+    /// What is left to do; it is tried again.
+    fn cleanup(&self, _root: &Root, _name: &Name, _run: &Run) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Whether a host can do what an isolator does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Support {
+    /// It can.
+    Yes,
+    /// It cannot: the reason, and the cure.
+    No(String),
+}
+
+/// What a check may look at.
+#[derive(Debug)]
+pub struct Check<'a> {
+    /// The spec.
+    pub spec: &'a Spec,
+    /// The host.
+    pub host: &'a Host,
+    /// The administrator's word on namespaces.
+    pub policy: &'a crate::config::NamespacePolicy,
+    /// Where the sandboxes of this container lie.
+    pub sandboxes: &'a Path,
+}
+
+/// A container about to start.
+#[derive(Debug)]
+pub struct Container<'a> {
+    /// Its name.
+    pub name: &'a Name,
+    /// Its plan.
+    pub plan: &'a Plan,
+    /// Its sandbox, made and owned by its user.
+    pub sandbox: &'a Path,
+    /// The host.
+    pub host: &'a Host,
+}
+
+/// A spec cannot run on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Who refuses.
+    pub isolator: &'static str,
+    /// The key that asks for it, if one does.
+    pub key: Option<&'static str>,
+    /// How it is reported when a start fails by it.
+    pub failure: Failure,
+}
+
+impl Refusal {
+    /// A refusal that only an edit of the spec or of the configuration mends.
+    #[must_use]
+    pub fn config(isolator: &'static str, key: &'static str, message: String) -> Self {
+        Self { isolator, key: Some(key), failure: Failure { stage: Stage::Config, errno: None, path: None, message } }
+    }
+}
+
+/// Whether the container's namespace of a kind is its own, as the kernel says (namespaces(7)).
+fn namespace_status(root: &Root, run: &Run, kind: &str) -> Result<Option<String>, String> {
+    let Some(process) = run.process else { return Ok(None) };
+    let link = |who: &str| {
+        let path = root.at(&format!("/proc/{who}/ns/{kind}"));
+        std::fs::read_link(&path).map_err(|e| format!("cannot read {}: {}", path.display(), crate::error::reason(&e)))
+    };
+    let (ours, theirs) = (link("self")?, link(&process.pid.to_string())?);
+    Ok(Some(if ours == theirs { "the host's".to_owned() } else { format!("private, {}", theirs.display()) }))
+}

@@ -1,0 +1,178 @@
+//! Sandboxes: the directory that is a container's own (Mesos: the executor's work directory).
+//!
+//! `/var/lib/berth/sandboxes/NAME/RUN`, mode 0750, owned by the container's user; `latest` points to the newest.
+//! The container's user can write in it, so nothing below is resolved without [`Beneath`].
+
+use std::{
+    fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt as _, chown, symlink},
+    },
+    path::{Component, Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchmod, fchown, mkdirat, openat2};
+
+use crate::spec::SandboxMode;
+
+/// The directory that runs with `sandbox = "persistent"` share.
+const PERSISTENT: &str = "persistent";
+
+/// The link to the newest run.
+const LATEST: &str = "latest";
+
+/// How long sandboxes of ended runs stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// How many of a container's runs.
+    pub keep: usize,
+    /// How old the oldest may be.
+    pub max_age: Duration,
+}
+
+/// Makes the sandbox of a run, or finds it again: preparing twice for one invocation is one sandbox.
+///
+/// # Errors
+/// Whatever mkdir(2), chown(2) or symlink(2) say.
+pub fn make(all: &Path, mode: SandboxMode, invocation: &str, uid: u32, gid: u32) -> io::Result<PathBuf> {
+    fs::create_dir_all(all)?;
+    let run = match mode {
+        SandboxMode::Persistent => PERSISTENT.to_owned(),
+        SandboxMode::Fresh => match find(all, invocation) {
+            Some(name) => name,
+            None => format!("{}-{invocation}", crate::clock::compact(SystemTime::now())),
+        },
+    };
+    let sandbox = all.join(&run);
+    match fs::DirBuilder::new().mode(0o750).create(&sandbox) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => chown(&sandbox, Some(uid), Some(gid))?,
+    }
+    point_latest(all, &run)?;
+    Ok(sandbox)
+}
+
+/// The run that belongs to an invocation, if it was made before.
+fn find(all: &Path, invocation: &str) -> Option<String> {
+    let suffix = format!("-{invocation}");
+    fs::read_dir(all)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .find(|name| name.ends_with(&suffix))
+}
+
+/// Points `latest` to a run, in one step.
+fn point_latest(all: &Path, run: &str) -> io::Result<()> {
+    let temporary = all.join(format!(".{LATEST}"));
+    let _ = fs::remove_file(&temporary);
+    symlink(run, &temporary)?;
+    fs::rename(&temporary, all.join(LATEST))
+}
+
+/// Removes what retention no longer covers, oldest first, sparing `in_use`. Gives the removed directories, and
+/// the time at which the next one is due.
+///
+/// # Errors
+/// The first that could not be removed; the others are.
+pub fn collect(all: &Path, in_use: Option<&Path>, rule: Retention) -> io::Result<(Vec<PathBuf>, Option<SystemTime>)> {
+    let mut runs = runs(all)?;
+    runs.sort();
+    runs.reverse();
+    let now = SystemTime::now();
+    let (mut removed, mut next, mut failure) = (Vec::new(), None::<SystemTime>, None);
+    for (rank, (born, path)) in runs.into_iter().enumerate() {
+        if in_use == Some(path.as_path()) {
+            continue;
+        }
+        let due = born.checked_add(rule.max_age).unwrap_or(now);
+        if rank < rule.keep && due > now {
+            next = Some(next.map_or(due, |n| n.min(due)));
+            continue;
+        }
+        match fs::remove_dir_all(&path) {
+            Ok(()) => removed.push(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok((removed, next)),
+    }
+}
+
+/// Removes the directory of a container that has no runs left.
+pub fn forget(all: &Path) {
+    if runs(all).is_ok_and(|runs| runs.is_empty()) && !all.join(PERSISTENT).exists() {
+        let _ = fs::remove_file(all.join(LATEST));
+        let _ = fs::remove_dir(all);
+    }
+}
+
+/// Sandboxes of single runs, with their birth; the persistent one is the operator's to remove.
+fn runs(all: &Path) -> io::Result<Vec<(SystemTime, PathBuf)>> {
+    let entries = match fs::read_dir(all) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut runs = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_run = entry.file_type().is_ok_and(|kind| kind.is_dir()) && name != PERSISTENT;
+        if let (true, Some(born)) = (is_run, name.to_str().and_then(crate::clock::from_compact)) {
+            runs.push((born, entry.path()));
+        }
+    }
+    Ok(runs)
+}
+
+/// A directory whose content others may write, opened so that nothing resolved in it leaves it
+/// (openat2(2): `RESOLVE_BENEATH`, no symlink followed).
+#[derive(Debug)]
+pub struct Beneath {
+    /// The directory.
+    directory: OwnedFd,
+}
+
+impl Beneath {
+    /// Opens the directory itself.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { directory: rustix::fs::open(path, flags, Mode::empty())? })
+    }
+
+    /// Makes a directory and those above it; the last gets `mode` and owner, also if it was there.
+    ///
+    /// # Errors
+    /// A symlink, a `..` or something that is no directory stands in the way, or a call failed.
+    pub fn make_dir(&self, relative: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+        let mut at = self.step(&self.directory, Path::new("."))?;
+        for part in relative.components() {
+            let Component::Normal(name) = part else { continue };
+            match mkdirat(&at, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => {
+                    chownat(&at, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)?
+                }
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            at = self.step(&at, Path::new(name))?;
+        }
+        fchown(&at, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        Ok(fchmod(&at, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Opens a directory for reading, beneath `at`.
+    fn step(&self, at: &OwnedFd, name: &Path) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(openat2(at, name, flags, Mode::empty(), resolve)?)
+    }
+}
