@@ -13,6 +13,9 @@ use crate::{
     spec::{Name, Restart, Signal, Spec},
 };
 
+/// Hosts with systemd.
+pub mod systemd;
+
 /// Hosts without systemd.
 pub mod direct;
 

@@ -3,6 +3,7 @@
 //! Three stages: a *fragment* is one TOML file as it stands, a *draft* is all fragments merged
 //! (`[defaults]`, spec, drop-ins), a [`Spec`] is valid by construction.
 
+pub mod command;
 mod types;
 
 pub use types::{
