@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use support::cgroup;
-use support::host::{BootOptions, Host, Suite};
+use support::host::{BootOptions, Host, Suite, ask_until};
 use support::inside;
 use support::ring;
 
@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         ("files", files),
         ("links_stay_inside", links_stay_inside),
         ("a_dropped_unit_runs", a_dropped_unit_runs),
+        ("no_line_is_lost", no_line_is_lost),
+        ("file_systems", file_systems),
         ("background_commands", background_commands),
         ("boot_options", boot_options),
         ("a_full_disk", a_full_disk),
@@ -42,8 +44,11 @@ fn main() -> ExitCode {
         ("power_off_ends_it", power_off_ends_it),
         ("the_machine_is_out_of_reach", the_machine_is_out_of_reach),
         ("nothing_is_left", nothing_is_left),
-        ("a_killed_test_takes_its_host_along", a_killed_test_takes_its_host_along),
-        ("wait_for_gives_up", wait_for_gives_up),
+        (
+            "a_killed_test_takes_its_host_along",
+            a_killed_test_takes_its_host_along,
+        ),
+        ("waiting_gives_up", waiting_gives_up),
     ])
 }
 
@@ -57,10 +62,14 @@ fn boot_with(suite: Suite, options: &BootOptions) -> Host {
 
 fn boots(suite: Suite) {
     let host = boot(suite);
-    eprintln!("{suite} boots in {:?}: {}", host.boot_time(), host.ok("systemctl --version"));
+    eprintln!(
+        "{suite} boots in {:?}: {}",
+        host.boot_time(),
+        host.ok("systemctl --version")
+    );
     assert_eq!(host.ok("systemctl is-system-running"), "running");
     assert_eq!(host.ok("systemctl --failed --no-legend"), "");
-    assert_eq!(host.ok("busctl get-property org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager Virtualization").is_empty(), false);
+    host.ok("busctl --no-pager status org.freedesktop.systemd1");
     assert!(host.ok("ip -brief address show lo").contains("127.0.0.1/8"));
 }
 
@@ -68,8 +77,14 @@ fn commands(suite: Suite) {
     let host = Host::shared(suite);
     let output = host.sh("echo out; echo err >&2; exit 7");
     assert_eq!(output.status.code(), Some(7));
-    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
-    assert_eq!(host.ok("env | sort | cut -d= -f1 | grep -v -e _ -e PWD"), "HOME\nLANG\nPATH");
+    assert_eq!(
+        (output.stdout.as_str(), output.stderr.as_str()),
+        ("out\n", "err\n")
+    );
+    assert_eq!(
+        host.ok("env | sort | cut -d= -f1 | grep -v -e _ -e PWD"),
+        "HOME\nLANG\nPATH"
+    );
 
     let began = Instant::now();
     (0..50).for_each(|_| drop(host.ok("true")));
@@ -78,7 +93,10 @@ fn commands(suite: Suite) {
 
 fn commands_belong_to_the_host(suite: Suite) {
     let host = Host::shared(suite);
-    assert_eq!(host.ok("cat /proc/self/cgroup | grep ^0:"), "0::/init.scope");
+    assert_eq!(
+        host.ok("cat /proc/self/cgroup | grep ^0:"),
+        "0::/init.scope"
+    );
     assert_eq!(host.ok("cat /proc/1/comm"), "systemd");
     for namespace in ["pid", "mnt", "cgroup", "ipc", "uts", "net"] {
         let link = format!("/proc/$$/ns/{namespace}");
@@ -97,7 +115,10 @@ fn files(suite: Suite) {
     assert_eq!(host.read("/etc/selftest/a/b"), "two\n");
     assert_eq!(host.files().list("/etc/selftest/a").unwrap(), ["b"]);
     assert_eq!(host.find("/etc/selftest/c"), None);
-    assert_eq!(fs::read_to_string(host.path("/etc/selftest/a/b")).unwrap(), "two\n");
+    assert_eq!(
+        fs::read_to_string(host.path("/etc/selftest/a/b")).unwrap(),
+        "two\n"
+    );
     host.remove("/etc/selftest");
     assert!(!host.files().exists("/etc/selftest"));
 }
@@ -123,7 +144,29 @@ fn a_dropped_unit_runs(suite: Suite) {
     assert_eq!(host.show("dropped", "ActiveState"), "active");
     let journal = host.journal("dropped");
     assert!(journal.contains("hello from the unit"), "{journal}");
-    assert!(journal.contains("0::/system.slice/dropped.service"), "{journal}");
+    assert!(
+        journal.contains("0::/system.slice/dropped.service"),
+        "{journal}"
+    );
+}
+
+/// journald drops lines of talkative services by default; a test would miss them.
+fn no_line_is_lost(suite: Suite) {
+    let host = Host::shared(suite);
+    host.ok("systemd-run --quiet --wait --unit=talkative seq 20000");
+    let numbers = "journalctl --sync; journalctl -b -u talkative -o cat | grep -c '^[0-9]*$'";
+    assert_eq!(host.ok(numbers), "20000");
+}
+
+/// What isolators mount, and what the tests of disks need.
+fn file_systems(suite: Suite) {
+    let host = Host::shared(suite);
+    host.ok("unshare --mount mount -t bpf bpf /sys/fs/bpf");
+    host.ok(
+        "mount -t tmpfs none /mnt && truncate -s 64m /mnt/image && mkfs.ext4 -q /mnt/image && \
+             mkdir /mnt/loop && mount -o loop /mnt/image /mnt/loop && \
+             touch /mnt/loop/x && umount /mnt/loop /mnt",
+    );
 }
 
 fn background_commands(suite: Suite) {
@@ -157,35 +200,57 @@ fn boot_options(suite: Suite) {
         .copy(directory.path().join("file"), "/opt/copy")
         .file_with_mode("/usr/local/bin/selftest", script, 0o755)
         .file("/etc/systemd/system/early.service", ONESHOT)
-        .file("/etc/systemd/system/multi-user.target.d/early.conf", "[Unit]\nWants=early.service");
+        .file(
+            "/etc/systemd/system/multi-user.target.d/early.conf",
+            "[Unit]\nWants=early.service",
+        );
     let host = boot_with(suite, &options);
-    assert_eq!(host.ok("cat /run/bound/file /usr/libexec/selftest/file /opt/copy").lines().count(), 3);
+    assert_eq!(
+        host.ok("cat /run/bound/file /usr/libexec/selftest/file /opt/copy")
+            .lines()
+            .count(),
+        3
+    );
     assert_eq!(host.ok("selftest"), "script");
     assert_eq!(host.show("early", "ActiveState"), "active");
     assert!(!host.sh("echo x >/run/bound/new").status.success());
     host.ok("echo back >/srv/bound/new");
-    assert_eq!(fs::read_to_string(directory.path().join("new")).unwrap(), "back\n");
+    assert_eq!(
+        fs::read_to_string(directory.path().join("new")).unwrap(),
+        "back\n"
+    );
 }
 
 fn a_full_disk(suite: Suite) {
     let options = BootOptions::default().tmpfs("/var/lib/berth", "4m");
     let mut host = boot_with(suite, &options);
     let output = host.sh("head -c 5m /dev/zero >/var/lib/berth/big");
-    assert!(output.stderr.contains("No space left on device"), "{output}");
-    assert_eq!(host.ok("stat -c %s /var/lib/berth/big"), (4 << 20).to_string());
+    assert!(
+        output.stderr.contains("No space left on device"),
+        "{output}"
+    );
+    assert_eq!(
+        host.ok("stat -c %s /var/lib/berth/big"),
+        (4 << 20).to_string()
+    );
     host.ok("echo room >/var/lib/other");
     host.reboot().unwrap();
-    assert_eq!(host.ok("stat -c %s /var/lib/berth/big"), (4 << 20).to_string());
+    assert_eq!(
+        host.ok("stat -c %s /var/lib/berth/big"),
+        (4 << 20).to_string()
+    );
 }
 
 /// What containers with an image do below /var/lib.
 fn overlay_on_var(suite: Suite) {
     let host = Host::shared(suite);
-    host.ok("cd /var/lib && mkdir -p selftest/u selftest/w selftest/m && \
+    host.ok(
+        "cd /var/lib && mkdir -p selftest/u selftest/w selftest/m && \
              unshare --mount sh -ec 'mount -t overlay overlay \
                -o lowerdir=/usr,upperdir=selftest/u,workdir=selftest/w selftest/m; \
                echo x >selftest/m/x; rm selftest/m/bin/jq; test -e /usr/bin/jq'; \
-             test -c selftest/u/bin/jq && rm -r selftest");
+             test -c selftest/u/bin/jq && rm -r selftest",
+    );
 }
 
 fn two_side_by_side(suite: Suite) {
@@ -227,11 +292,18 @@ fn assert_booted_anew(suite: Suite, again: fn(&mut Host)) {
 
 fn reboot_keeps_the_disk(suite: Suite) {
     assert_booted_anew(suite, |host| {
-        host.write("/etc/systemd/system/last.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\n\
-            ExecStart=/bin/true\nExecStop=/bin/sh -c 'echo stopped >/etc/last'\n");
+        host.write(
+            "/etc/systemd/system/last.service",
+            "[Service]\nType=oneshot\nRemainAfterExit=yes\n\
+            ExecStart=/bin/true\nExecStop=/bin/sh -c 'echo stopped >/etc/last'\n",
+        );
         host.ok("systemctl daemon-reload && systemctl start last");
         host.reboot().unwrap();
-        assert_eq!(host.read("/etc/last"), "stopped\n", "units are stopped in order");
+        assert_eq!(
+            host.read("/etc/last"),
+            "stopped\n",
+            "units are stopped in order"
+        );
         eprintln!("{} reboots in {:?}", host.suite(), host.boot_time());
     });
 }
@@ -240,7 +312,7 @@ fn power_cycle_keeps_the_disk(suite: Suite) {
     assert_booted_anew(suite, |host| host.power_cycle().unwrap());
 }
 
-/// The parent-death signal has to outlive an exec of PID 1; and so has everything else.
+/// An upgrade of systemd's package does this to a running host.
 fn reexec_keeps_the_host(suite: Suite) {
     let host = boot(suite);
     host.ok("systemd-run --unit=lasting --quiet sleep 1000");
@@ -262,10 +334,10 @@ fn power_off_ends_it(suite: Suite) {
 fn the_machine_is_out_of_reach(suite: Suite) {
     let host = Host::shared(suite);
     assert!(!host.sh("echo 1 >/proc/sys/kernel/printk").status.success());
-    assert!(!host.sh("echo 1 >/sys/kernel/profiling").status.success());
+    host.ok("grep -q '^sysfs /sys sysfs ro,' /proc/mounts");
     assert!(!host.sh("echo h >/proc/sysrq-trigger").status.success());
     host.ok("echo 1 >/proc/sys/net/ipv4/ip_forward");
-    assert_eq!(host.ok("ls /run/machine 2>&1; true").contains("No such file"), true);
+    assert!(!host.files().exists("/run/machine"));
     assert_eq!(host.ok("cat /proc/sys/kernel/hostname"), "berth-test");
 }
 
@@ -274,18 +346,25 @@ fn the_machine_is_out_of_reach(suite: Suite) {
 fn traces() -> BTreeSet<String> {
     let mine = format!("berth-test-{}-", std::process::id());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mounts = mounts.lines().filter(|line| line.contains("berth-test")).map(String::from);
+    let mounts = mounts
+        .lines()
+        .filter(|line| line.contains("berth-test"))
+        .map(String::from);
     let cgroups = fs::read_dir(cgroup::mount_point().unwrap()).unwrap();
     let cgroups = cgroups.map(|entry| entry.unwrap().path().display().to_string());
-    mounts.chain(cgroups.filter(|path| path.contains(&mine))).collect()
+    mounts
+        .chain(cgroups.filter(|path| path.contains(&mine)))
+        .collect()
 }
 
 /// Runs beside other trials, hence the look at its own host only.
 fn nothing_is_left(suite: Suite) {
     let host = boot_with(suite, &BootOptions::default().tmpfs("/mnt/small", "1m"));
     let mut sleeper = host.spawn("sleep 1000 & sleep 1000");
-    host.ok("systemd-run --unit=lasting --quiet --property=Delegate=yes \
-             sh -c 'mkdir /sys/fs/cgroup/system.slice/lasting.service/deep; exec sleep 1000'");
+    host.ok(
+        "systemd-run --unit=lasting --quiet --property=Delegate=yes \
+             sh -c 'mkdir /sys/fs/cgroup/system.slice/lasting.service/deep; exec sleep 1000'",
+    );
     let pid = host.pid();
     let cgroup = host.cgroup().to_path_buf();
     let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
@@ -296,13 +375,24 @@ fn nothing_is_left(suite: Suite) {
 
     assert!(!cgroup.exists());
     assert_eq!(processes_in(&namespace), [] as [u32; 0]);
-    assert!(!traces().iter().any(|trace| trace.contains(" - ")), "mounts: {:?}", traces());
-    assert!(sleeper.wait(Duration::from_secs(5)).is_some(), "its commands die with it");
+    assert!(
+        !traces().iter().any(|trace| trace.contains(" - ")),
+        "mounts: {:?}",
+        traces()
+    );
+    assert!(
+        sleeper.wait(Duration::from_secs(5)).is_some(),
+        "its commands die with it"
+    );
 }
 
 fn processes_in(namespace: &Path) -> Vec<u32> {
     let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        entry.unwrap().file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+        entry
+            .unwrap()
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
     });
     let is_in = |pid: &u32| {
         fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|link| link == namespace)
@@ -313,6 +403,7 @@ fn processes_in(namespace: &Path) -> Vec<u32> {
 /// What a copy of this program does for [`a_killed_test_takes_its_host_along`].
 fn be_the_victim(suite: &str) -> ExitCode {
     let host = boot(suite.parse().unwrap_or_else(|error| panic!("{error}")));
+    host.ok("systemctl daemon-reexec"); // the parent-death signal has to outlive it
     println!("{} {}", host.pid(), host.cgroup().display());
     loop {
         thread::park();
@@ -327,16 +418,31 @@ fn a_killed_test_takes_its_host_along(suite: Suite) {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(victim.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(victim.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let (pid, cgroup) = line.trim_end().split_once(' ').unwrap();
-    let (systemd, cgroup) = (inside::pidfd(pid.parse().unwrap()).unwrap(), PathBuf::from(cgroup));
+    let (systemd, cgroup) = (
+        inside::pidfd(pid.parse().unwrap()).unwrap(),
+        PathBuf::from(cgroup),
+    );
 
     victim.kill().unwrap();
     victim.wait().unwrap();
 
-    let mut end = [rustix::event::PollFd::new(&systemd, rustix::event::PollFlags::IN)];
-    let timeout = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
-    assert_eq!(rustix::event::poll(&mut end, Some(&timeout)).unwrap(), 1, "systemd lives on");
+    let mut end = [rustix::event::PollFd::new(
+        &systemd,
+        rustix::event::PollFlags::IN,
+    )];
+    let timeout = rustix::event::Timespec {
+        tv_sec: 10,
+        tv_nsec: 0,
+    };
+    assert_eq!(
+        rustix::event::poll(&mut end, Some(&timeout)).unwrap(),
+        1,
+        "systemd lives on"
+    );
     let host = boot(suite); // the next boot sweeps
     host.wait_for("the cgroup to be swept", Duration::from_secs(5), || {
         cgroup::sweep().unwrap();
@@ -344,12 +450,15 @@ fn a_killed_test_takes_its_host_along(suite: Suite) {
     });
 }
 
-fn wait_for_gives_up(suite: Suite) {
+fn waiting_gives_up(suite: Suite) {
     let host = Host::shared(suite);
     host.ok("echo a line of the journal | systemd-cat");
-    let ask = || host.wait_for("what never comes", Duration::from_millis(30), || None::<()>);
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(ask)).unwrap_err();
-    let message = panic.downcast_ref::<String>().unwrap();
-    assert!(message.contains("what never comes"), "{message}");
-    assert!(message.contains("a line of the journal"), "{message}");
+    let mut asked = 0;
+    let ask = || -> Option<()> {
+        asked += 1;
+        None
+    };
+    assert_eq!(ask_until(Duration::from_millis(30), ask), None);
+    assert!((3..10).contains(&asked), "asked {asked} times");
+    assert!(host.journal_tail().contains("a line of the journal"));
 }

@@ -52,7 +52,11 @@ impl Suite {
     /// and the newest.
     pub fn from_env_list() -> Result<Vec<Suite>> {
         let list = env::var("BERTH_TEST_SUITES").unwrap_or_else(|_| "bookworm,sid".into());
-        list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::parse).collect()
+        list.split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .map(str::parse)
+            .collect()
     }
 
     pub fn name(self) -> &'static str {
@@ -103,7 +107,14 @@ pub fn check_machine() -> Result<()> {
     fs::create_dir(probe.path())
         .map_err(|error| format!("can not make {}: {error}", probe.path().display()))?;
     let unshare = Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--kill-child", "setpriv", "true"])
+        .args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "setpriv",
+            "true",
+        ])
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("unshare: {error}"))?;
@@ -166,7 +177,11 @@ impl BootOptions {
         content: impl Into<Vec<u8>>,
         mode: u32,
     ) -> Self {
-        self.files.push(FileToBe { path: path.into(), content: content.into(), mode });
+        self.files.push(FileToBe {
+            path: path.into(),
+            content: content.into(),
+            mode,
+        });
         self
     }
 
@@ -197,7 +212,12 @@ impl BootOptions {
         }
         for (source, target, read_only) in &self.binds {
             let access = if *read_only { "ro" } else { "rw" };
-            arguments.extend(["--bind".into(), source.clone(), target.clone(), access.into()]);
+            arguments.extend([
+                "--bind".into(),
+                source.clone(),
+                target.clone(),
+                access.into(),
+            ]);
         }
         arguments
     }
@@ -235,7 +255,13 @@ impl Host {
                 .map_err(|error| format!("{}: {error}", file.path.display()))?;
         }
         let boot_time = Duration::ZERO;
-        let mut host = Host { suite, systemd: None, keeper, cgroup, boot_time };
+        let mut host = Host {
+            suite,
+            systemd: None,
+            keeper,
+            cgroup,
+            boot_time,
+        };
         host.start(began)?;
         Ok(host)
     }
@@ -245,10 +271,12 @@ impl Host {
     #[track_caller]
     pub fn shared(suite: Suite) -> Arc<Host> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = shared.entry(suite).or_insert_with(|| match Host::boot(suite) {
-            Ok(host) => Arc::new(host),
-            Err(error) => panic!("{error}"),
-        });
+        let host = shared
+            .entry(suite)
+            .or_insert_with(|| match Host::boot(suite) {
+                Ok(host) => Arc::new(host),
+                Err(error) => panic!("{error}"),
+            });
         Arc::clone(host)
     }
 
@@ -283,7 +311,10 @@ impl Host {
             Some(Ok(output)) => output,
             Some(Err(error)) => panic!("{script}: {error}"),
             None => {
-                let said = running.kill().map(|output| output.to_string()).unwrap_or_default();
+                let said = running
+                    .kill()
+                    .map(|output| output.to_string())
+                    .unwrap_or_default();
                 panic!("{script}: hangs\n{said}\n{}", self.journal_tail())
             }
         }
@@ -310,13 +341,17 @@ impl Host {
     /// One property of a unit, as `systemctl show` gives it.
     #[track_caller]
     pub fn show(&self, unit: &str, property: &str) -> String {
-        self.ok(&format!("systemctl show --property={property} --value '{unit}'"))
+        self.ok(&format!(
+            "systemctl show --property={property} --value '{unit}'"
+        ))
     }
 
     /// What the journal has of a unit in this boot, to the last line written until now.
     #[track_caller]
     pub fn journal(&self, unit: &str) -> String {
-        self.ok(&format!("journalctl --sync; journalctl --no-pager --quiet -b --unit='{unit}'"))
+        self.ok(&format!(
+            "journalctl --sync; journalctl --no-pager --quiet -b --unit='{unit}'"
+        ))
     }
 
     // ------------------------------------------------------------ files
@@ -386,34 +421,25 @@ impl Host {
     /// Asks again and again until there is an answer. Panics with the end of the journal
     /// when the time is up; `what` says what was waited for.
     #[track_caller]
-    pub fn wait_for<T>(
-        &self,
-        what: &str,
-        timeout: Duration,
-        mut ask: impl FnMut() -> Option<T>,
-    ) -> T {
-        let deadline = Instant::now() + timeout;
-        let mut step = Duration::from_millis(5);
-        loop {
-            if let Some(answer) = ask() {
-                return answer;
-            }
-            if Instant::now() >= deadline {
-                panic!("waited {timeout:?} for {what}\n{}", self.journal_tail());
-            }
-            thread::sleep(step);
-            step = (step * 3 / 2).min(Duration::from_millis(50));
+    pub fn wait_for<T>(&self, what: &str, timeout: Duration, ask: impl FnMut() -> Option<T>) -> T {
+        match ask_until(timeout, ask) {
+            Some(answer) => answer,
+            None => panic!("waited {timeout:?} for {what}\n{}", self.journal_tail()),
         }
     }
 
     /// The end of the journal, for the message of a panic.
     pub fn journal_tail(&self) -> String {
-        let Some(systemd) = &self.systemd else { return String::from("(the host is off)") };
+        let Some(systemd) = &self.systemd else {
+            return String::from("(the host is off)");
+        };
         let script = "systemctl --failed --no-pager --no-legend --plain; journalctl --sync; \
                       journalctl --no-pager --quiet -b --lines=80";
         let output = inside::spawn(&systemd.pidfd, &self.cgroup().join("init.scope"), script)
             .and_then(|mut running| {
-                running.wait(Duration::from_secs(10)).unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+                running
+                    .wait(Duration::from_secs(10))
+                    .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
             });
         match output {
             Ok(output) => format!("--- the end of the journal\n{}", output.stdout),
@@ -448,7 +474,9 @@ impl Host {
         let ready = self.keeper.bind_ready_socket()?;
         self.keeper.script.say("boot")?;
         let up = self.keeper.script.expect("up");
-        let pid = up.map_err(|error| format!("{error}{}", self.keeper.console()))?.parse()?;
+        let pid = up
+            .map_err(|error| format!("{error}{}", self.keeper.console()))?
+            .parse()?;
         let systemd = self.systemd.insert(Systemd::of(pid)?);
         if !systemd.wait_until_ready(&ready)? {
             let console = self.keeper.console();
@@ -465,7 +493,9 @@ impl Host {
     fn shut_down(&mut self, target: &str) -> Result<()> {
         let systemd = self.systemd.as_ref().ok_or("the host is off")?;
         // It may be killed by what it begins: its own end says nothing.
-        self.sh(&format!("systemctl start --no-block --job-mode=replace-irreversibly {target}"));
+        self.sh(&format!(
+            "systemctl start --no-block --job-mode=replace-irreversibly {target}"
+        ));
         if !systemd.wait_until_ended()? {
             return Err(format!("{target} is not reached\n{}", self.journal_tail()).into());
         }
@@ -483,11 +513,29 @@ impl Host {
     }
 }
 
+/// Asks again and again until there is an answer, at short intervals at first.
+/// `None` means that the time is up; it is asked once at least.
+pub fn ask_until<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + timeout;
+    let mut step = Duration::from_millis(5);
+    loop {
+        let answer = ask();
+        if answer.is_some() || Instant::now() >= deadline {
+            return answer;
+        }
+        thread::sleep(step);
+        step = (step * 3 / 2).min(Duration::from_millis(50));
+    }
+}
+
 static SHARED: Mutex<BTreeMap<Suite, Arc<Host>>> = Mutex::new(BTreeMap::new());
 
 /// Ends the hosts of [`Host::shared`]; a static would never be dropped.
 pub fn end_shared() {
-    SHARED.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    SHARED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clear();
 }
 
 /// One boot of a host, from power on to power off. Dropping it is pulling the plug.
@@ -510,13 +558,18 @@ impl Systemd {
         let deadline = Instant::now() + PATIENCE;
         let mut message = [0; 4096];
         loop {
-            let mut both =
-                [PollFd::new(socket, PollFlags::IN), PollFd::new(&self.pidfd, PollFlags::IN)];
+            let mut both = [
+                PollFd::new(socket, PollFlags::IN),
+                PollFd::new(&self.pidfd, PollFlags::IN),
+            ];
             if !poll_until(&mut both, deadline)? || !both[1].revents().is_empty() {
                 return Ok(false);
             }
             let length = socket.recv(&mut message)?;
-            if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+            if message[..length]
+                .split(|byte| *byte == b'\n')
+                .any(|line| line == b"READY=1")
+            {
                 return Ok(true);
             }
         }
@@ -543,7 +596,10 @@ impl Drop for Systemd {
 fn poll_until(descriptors: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let timeout = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: left.subsec_nanos().into(),
+        };
         match rustix::event::poll(descriptors, Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => continue,
             other => return Ok(other? > 0),
@@ -565,7 +621,11 @@ impl Keeper {
         let mut script = Script::start("boot", arguments)?;
         let mount = PathBuf::from(script.expect("disk")?);
         let disk = Tree::at(script.path(&mount))?;
-        Ok(Keeper { script, mount, disk })
+        Ok(Keeper {
+            script,
+            mount,
+            disk,
+        })
     }
 
     /// The socket for systemd's READY=1, through a directory descriptor because a socket's
@@ -623,7 +683,14 @@ impl Script {
         let (pid, pidfd, pipes) = start.recv()??;
         let (orders, reports) = pipes.ok_or("a child without pipes")?;
         let reports = BufReader::new(reports);
-        Ok(Script { pid, pidfd, orders: Some(orders), reports, errors, thread: Some(thread) })
+        Ok(Script {
+            pid,
+            pidfd,
+            orders: Some(orders),
+            reports,
+            errors,
+            thread: Some(thread),
+        })
     }
 
     /// A path in the script's mount namespace, seen from here.
@@ -675,5 +742,7 @@ impl Drop for Script {
 
 /// A script of `tests/host`.
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/host")
+        .join(name)
 }

@@ -55,7 +55,9 @@ impl Running {
     /// Its PID as the host numbers it; `None` once it has ended.
     pub fn pid_inside(&self) -> Option<u32> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        let numbers = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))?;
         numbers.split_whitespace().last()?.parse().ok()
     }
 
@@ -94,7 +96,9 @@ impl Drop for Running {
 /// whose directory outside is `cgroup`.
 pub fn spawn(systemd: &OwnedFd, cgroup: &Path, script: &str) -> io::Result<Running> {
     let systemd = systemd.try_clone()?;
-    let processes = OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"))?;
+    let processes = OpenOptions::new()
+        .write(true)
+        .open(cgroup.join("cgroup.procs"))?;
     let mut command = shell(script);
     enter_on_exec(&mut command, systemd.try_clone()?, processes);
 
@@ -126,7 +130,10 @@ pub fn spawn(systemd: &OwnedFd, cgroup: &Path, script: &str) -> io::Result<Runni
 
 /// The descriptor of a process that nobody else can reap.
 pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(io::ErrorKind::InvalidInput)?;
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
@@ -135,7 +142,10 @@ fn shell(script: &str) -> Command {
     command
         .args(["-c", script])
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .env("HOME", "/root")
         .env("LANG", "C.UTF-8")
         .stdin(Stdio::null())

@@ -20,13 +20,19 @@ impl Tree {
     /// The tree below `root`, which itself may be a magic link such as `/proc/1/root`.
     pub fn at(root: impl AsRef<Path>) -> io::Result<Tree> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Tree(rustix::fs::openat(CWD, root.as_ref(), flags, Mode::empty())?))
+        Ok(Tree(rustix::fs::openat(
+            CWD,
+            root.as_ref(),
+            flags,
+            Mode::empty(),
+        )?))
     }
 
     /// The whole file.
     pub fn read(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        self.open(path.as_ref(), OFlags::RDONLY, 0)?.read_to_end(&mut content)?;
+        self.open(path.as_ref(), OFlags::RDONLY, 0)?
+            .read_to_end(&mut content)?;
         Ok(content)
     }
 
@@ -124,7 +130,11 @@ impl Tree {
     /// Opens with every link resolved inside of the tree. `EAGAIN` is the kernel's word for
     /// a rename that it met on the way and could not rule out as an escape.
     fn open(&self, path: &Path, flags: OFlags, mode: u32) -> io::Result<File> {
-        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new("/")
+        } else {
+            path
+        };
         let flags = flags | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode);
         loop {
