@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         ("background_commands", background_commands),
         ("boot_options", boot_options),
         ("a_full_disk", a_full_disk),
+        ("a_bad_boot_says_why", a_bad_boot_says_why),
         ("overlay_on_var", overlay_on_var),
         ("two_side_by_side", two_side_by_side),
         ("reboot_keeps_the_disk", reboot_keeps_the_disk),
@@ -239,6 +240,28 @@ fn a_full_disk(suite: Suite) {
         host.ok("stat -c %s /var/lib/berth/big"),
         (4 << 20).to_string()
     );
+}
+
+fn a_bad_boot_says_why(suite: Suite) {
+    let failing = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo my last words; exit 1'\n";
+    let options = BootOptions::default()
+        .file("/etc/systemd/system/failing.service", failing)
+        .file(
+            "/etc/systemd/system/multi-user.target.d/failing.conf",
+            "[Unit]\nWants=failing.service",
+        );
+    let error = Host::boot_with(suite, &options).unwrap_err().to_string();
+    for part in ["degraded", "failing.service", "my last words"] {
+        assert!(error.contains(part), "{error}");
+    }
+
+    let options = BootOptions::default().bind("/nonexistent/source", "/srv");
+    let error = Host::boot_with(suite, &options).unwrap_err().to_string();
+    assert!(error.contains("/nonexistent/source"), "{error}");
+
+    let options = BootOptions::default().bind("/etc/passwd", "/usr"); // a file on a directory
+    let error = Host::boot_with(suite, &options).unwrap_err().to_string();
+    assert!(error.contains("mount"), "{error}");
 }
 
 /// What containers with an image do below /var/lib.
