@@ -125,6 +125,14 @@ pub fn check_machine() -> Result<()> {
     Ok(())
 }
 
+/// Whether the machine's kernel has the v1 controller net_cls.
+pub fn has_net_cls() -> bool {
+    let controllers = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+    controllers
+        .lines()
+        .any(|line| line.starts_with("net_cls\t"))
+}
+
 /// What a host has that its root filesystem has not.
 ///
 /// ```ignore
@@ -142,6 +150,9 @@ pub struct BootOptions {
     pub files: Vec<FileToBe>,
     /// Targets and sizes of small tmpfs, to be filled up. A reboot keeps their content.
     pub tmpfs: Vec<(PathBuf, String)>,
+    /// Whether the host can mount the v1 hierarchy net_cls. Needs a kernel with
+    /// [`has_net_cls`].
+    pub net_cls: bool,
 }
 
 /// A file on the disk before the first boot.
@@ -204,9 +215,19 @@ impl BootOptions {
         self
     }
 
+    /// Lets the host mount the v1 hierarchy net_cls, in which it is alone:
+    /// `mount -t cgroup -o net_cls net_cls DIRECTORY`.
+    pub fn net_cls(mut self) -> Self {
+        self.net_cls = true;
+        self
+    }
+
     /// The arguments of `tests/host/boot` that say the same.
     fn to_arguments(&self) -> Vec<PathBuf> {
         let mut arguments = Vec::new();
+        if self.net_cls {
+            arguments.push("--net-cls".into());
+        }
         for (target, size) in &self.tmpfs {
             arguments.extend(["--tmpfs".into(), target.clone(), size.into()]);
         }
