@@ -37,3 +37,9 @@ pub mod clock;
 
 /// Errors as people read them.
 pub mod error;
+
+/// Joins ①–⑧.
+pub mod supervisor;
+
+/// Events with their IDs.
+pub mod journal;
