@@ -13,3 +13,9 @@ pub mod plan;
 
 /// What berthd, the launcher and the operator's tool say to each other.
 pub mod protocol;
+
+/// ⑤⑥ From the plan to the program: `berth-launch`.
+pub mod launch;
+
+/// System calls that no crate wraps; the only unsafe code.
+pub mod sys;
