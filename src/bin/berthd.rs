@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use berth::{
-    config::{Config, Overrides},
+    config::{Level, LogOverrides, Overrides},
     error, journal,
     root::Root,
     supervisor::{self, Setup},
@@ -20,21 +20,32 @@ struct Arguments {
     /// Launcher that the direct manager runs
     #[arg(long, value_name = "FILE", hide = true)]
     launcher: Option<PathBuf>,
-    /// Overrides of the configuration files.
-    #[command(flatten)]
-    overrides: Overrides,
+    /// Who runs containers: auto, systemd or direct
+    #[arg(long, value_name = "WHO")]
+    manager: Option<String>,
+    /// Isolators to enable, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    isolation: Option<Vec<String>>,
+    /// Least important messages to log: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let root = Root::new(&arguments.root);
-    let config = match Config::load(&root, &arguments.overrides) {
-        Ok(config) => config,
-        Err(problems) => return refuse(&problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+    let overrides = Overrides {
+        manager: arguments.manager,
+        isolation: arguments.isolation,
+        log: LogOverrides { level: arguments.log_level },
     };
-    journal::start(config.log_level());
+    let config = match supervisor::load_config(&root, &overrides) {
+        Ok(config) => config,
+        Err(problems) => return refuse(&problems),
+    };
+    journal::start(level(config.log.level));
     let launcher = arguments.launcher.unwrap_or_else(beside_us);
-    let setup = Setup { root, overrides: arguments.overrides, launcher };
+    let setup = Setup { root, overrides, launcher };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, supervisor::run(setup, config)),
@@ -43,6 +54,17 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&error::chain(&error)),
+    }
+}
+
+/// The level of the configuration, as the log has it.
+fn level(level: Level) -> tracing::Level {
+    match level {
+        Level::Error => tracing::Level::ERROR,
+        Level::Warn => tracing::Level::WARN,
+        Level::Info => tracing::Level::INFO,
+        Level::Debug => tracing::Level::DEBUG,
+        Level::Trace => tracing::Level::TRACE,
     }
 }
 

@@ -108,7 +108,7 @@ pub struct Check<'a> {
     /// The host.
     pub host: &'a Host,
     /// The administrator's word on namespaces.
-    pub policy: &'a crate::config::NamespacePolicy,
+    pub policy: &'a crate::config::NamespacesConfig,
     /// Where the sandboxes of this container lie.
     pub sandboxes: &'a Path,
 }

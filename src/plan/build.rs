@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use super::{Action, Namespace, Phase, Plan, Program, Step, UnitSettings};
 use crate::{
-    config::NamespacePolicy,
+    config::NamespacesConfig,
     host::{Host, users},
     isolators::{Check, Isolator, ORDER},
     protocol::{Failure, Stage},
@@ -29,7 +29,7 @@ pub struct Build<'a> {
     /// The isolators that are enabled.
     pub enabled: &'a [&'static dyn Isolator],
     /// The administrator's word on namespaces.
-    pub policy: &'a NamespacePolicy,
+    pub policy: &'a NamespacesConfig,
 }
 
 /// Plans a start. Reads the host and changes nothing.

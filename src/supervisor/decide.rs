@@ -94,7 +94,10 @@ fn good(spec: &Spec, digest: &str, edited: bool, record: &Record, unit: &Unit) -
         Active::Inactive | Active::Failed => {
             let state = lifecycle(Wanted::Good(spec, digest), record, unit);
             let first = record.acted_on.is_none();
-            if spec.autostart && edited && (first || state != Lifecycle::Stopped) {
+            // A start that systemd queued at boot, before the unit had its settings, is asked for again so that
+            // `requires` and `wants` are heeded.
+            let asked = spec.autostart || (first && unit.queued);
+            if asked && edited && (first || state != Lifecycle::Stopped) {
                 Deed::Job(JobVerb::Start)
             } else {
                 Deed::Rest

@@ -141,7 +141,8 @@ pub(super) async fn collect_sandboxes(supervisor: Rc<Supervisor>) {
 impl Supervisor {
     /// Removes what is due; the time at which more will be.
     async fn collect_due(&self) -> Option<SystemTime> {
-        let rule = self.config().retention();
+        let config = self.config().sandbox;
+        let rule = sandbox::Retention { keep: config.keep as usize, max_age: config.max_age };
         let sandboxes = self.root().durable().join("sandboxes");
         let (in_use, unsure) = self.sandboxes_in_use();
         let work = tokio::task::spawn_blocking(move || {

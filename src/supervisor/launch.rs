@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
-use super::{Supervisor, decide::Wanted, listen::Peer, slot::Slot};
+use super::{Supervisor, listen::Peer, slot::Slot};
 use crate::{
     config::Config,
     host::Host,

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{
-        fd::{FromRawFd as _, OwnedFd},
+        fd::OwnedFd,
         unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     },
     path::Path,
@@ -87,7 +87,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// The first descriptor of a socket activation.
 fn inherited() -> Option<OwnedFd> {
-    crate::sys::fd::first_listen_fd()
+    crate::sys::activation::first_listen_fd()
 }
 
 /// Our own socket, for root and the group.

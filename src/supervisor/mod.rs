@@ -35,7 +35,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, Overrides},
+    config::{Config, ManagerChoice, Overrides},
     host::Host,
     isolators::{self, Isolator},
     journal,
@@ -53,6 +53,9 @@ const QUIET: Duration = Duration::from_millis(25);
 
 /// How long a batch may gather at most.
 const GATHER: Duration = Duration::from_millis(250);
+
+/// How long berthd's readiness waits for the manager.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What berthd was started with.
 #[derive(Debug, Clone)]
@@ -86,6 +89,8 @@ pub struct Supervisor {
     manager: Box<dyn ServiceManager>,
     /// Whether the manager has told of every unit.
     synced: Cell<bool>,
+    /// Whether berthd has said that it is ready.
+    ready: Cell<bool>,
     /// Why the manager is away.
     away: RefCell<Option<String>>,
     /// The last token given to a job.
@@ -136,7 +141,7 @@ pub async fn run(setup: Setup, config: Config) -> Result<(), StartError> {
     let supervisor = Rc::new(Supervisor::new(setup, config, store, events));
     supervisor.remember(records, &damaged);
     supervisor.read_files(&watch);
-    supervisor.tell_ready();
+    tokio::task::spawn_local(be_ready_at_last(Rc::clone(&supervisor)));
     tokio::task::spawn_local(publish::serve(Rc::clone(&supervisor)));
     tokio::task::spawn_local(end::collect_sandboxes(Rc::clone(&supervisor)));
     supervisor.changed.notify_one();
@@ -170,7 +175,7 @@ impl Supervisor {
     fn new(setup: Setup, config: Config, store: Store, events: manager::Events) -> Self {
         let root = setup.root.clone();
         let host = Host::read(&root);
-        let manager: Box<dyn ServiceManager> = match config.manager.choose(host.systemd) {
+        let manager: Box<dyn ServiceManager> = match choose(config.manager, host.systemd) {
             Kind::Systemd => Box::new(manager::systemd::spawn(root, events)),
             Kind::Direct => {
                 let setup = manager::direct::Setup { socket: root.socket(), launcher: setup.launcher.clone(), root };
@@ -187,6 +192,7 @@ impl Supervisor {
             store,
             manager,
             synced: Cell::new(false),
+            ready: Cell::new(false),
             away: RefCell::default(),
             token: Cell::new(0),
             changed: Notify::new(),
@@ -264,6 +270,7 @@ impl Supervisor {
                 self.reconcile(&name);
             }
             Event::JobDone { name, token, result } => self.on_job_done(&name, token, result),
+            Event::SettingsApplied => self.tell_ready(),
             Event::SettingsFailed(reason) => {
                 tracing::error!("settings of units wait: {reason}");
                 self.forget_applied();
@@ -296,6 +303,8 @@ impl Supervisor {
         }
         self.synced.set(true);
         self.reconcile_all();
+        // Behind whatever that ordered, so that it is answered when all of it is in force.
+        self.manager.order(Order::Apply(manager::Batch::default()));
     }
 
     /// A job ended.
@@ -373,9 +382,7 @@ impl Supervisor {
     /// Reads the configuration again. A configuration with mistakes changes nothing.
     fn reload(self: &Rc<Self>) -> Result<(), String> {
         notify(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Ready)]);
-        let outcome = Config::load(self.root(), &self.setup.overrides).map_err(|problems| {
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        });
+        let outcome = load_config(self.root(), &self.setup.overrides);
         let result = outcome.map(|config| {
             *self.config.borrow_mut() = Arc::new(config);
             *self.catalog.borrow_mut() = crate::spec::load_all(self.root(), &self.config().defaults);
@@ -386,14 +393,17 @@ impl Supervisor {
         *self.rejected.borrow_mut() = result.clone().err();
         self.enroll();
         self.reconcile_all();
-        self.tell_ready();
+        notify(&[sd_notify::NotifyState::Ready]);
         self.changed.notify_one();
         result
     }
 
-    /// Tells systemd that berthd is ready.
+    /// Tells systemd, once, that berthd is ready: enabled containers, which wait for this at boot, have their
+    /// settings.
     fn tell_ready(&self) {
-        notify(&[sd_notify::NotifyState::Ready]);
+        if self.synced.get() && !self.ready.replace(true) {
+            notify(&[sd_notify::NotifyState::Ready]);
+        }
     }
 
     /// A main process as the host knows it, told from later ones of its number.
@@ -403,10 +413,38 @@ impl Supervisor {
     }
 }
 
+/// The configuration as the files, the environment and the flags have it.
+///
+/// # Errors
+/// Every mistake, a line each.
+pub fn load_config(root: &Root, overrides: &Overrides) -> Result<Config, String> {
+    let names: Vec<&str> = isolators::ORDER.iter().map(|isolator| isolator.name()).collect();
+    let environment = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(root, overrides, environment, &names)
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+}
+
+/// The manager that the configuration means on this host.
+fn choose(choice: ManagerChoice, systemd: bool) -> Kind {
+    match choice {
+        ManagerChoice::Systemd => Kind::Systemd,
+        ManagerChoice::Auto if systemd => Kind::Systemd,
+        ManagerChoice::Auto | ManagerChoice::Direct => Kind::Direct,
+    }
+}
+
 /// Says something to systemd, if it is there to listen.
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("cannot notify systemd: {error}");
+    }
+}
+
+/// Is ready without the manager, if that stays away: launches are served all the same.
+async fn be_ready_at_last(supervisor: Rc<Supervisor>) {
+    tokio::time::sleep(PATIENCE).await;
+    if !supervisor.ready.replace(true) {
+        notify(&[sd_notify::NotifyState::Ready]);
     }
 }
 

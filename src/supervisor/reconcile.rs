@@ -205,7 +205,7 @@ impl Supervisor {
     pub(super) fn no_such_container(&self, name: &Name) -> String {
         let catalog = self.catalog.borrow();
         let names = catalog.containers.keys().map(Name::as_str);
-        let hint = spec::nearest(name.as_str(), names).map(|near| format!("; did you mean '{near}'?"));
+        let hint = crate::source::nearest(name.as_str(), names).map(|near| format!("; did you mean '{near}'?"));
         format!("there is no spec for '{name}' under /etc/berth/containers or the vendor directories{}", hint.unwrap_or_default())
     }
 }

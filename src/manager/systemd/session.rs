@@ -178,6 +178,7 @@ impl<'a> Session<'a> {
                 Ok(()) => {}
             }
         }
+        self.report(Event::SettingsApplied);
         for (name, settings) in batch.settings {
             if settings.is_none() && self.held.remove(&name) {
                 let _ = self.manager.unref_unit(&name.unit()).await;

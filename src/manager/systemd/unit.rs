@@ -61,6 +61,7 @@ pub fn read(properties: &Properties) -> Unit {
         masked: text("LoadState") == "masked",
         active: active(text("ActiveState")),
         sub: text("SubState").to_owned(),
+        queued: properties.get("Job").is_some_and(|job| has_job(job)),
         invocation: properties.get("InvocationID").and_then(hex),
         main_pid: number("MainPID").filter(|pid| *pid != 0),
         cgroup: filled("ControlGroup"),
@@ -111,6 +112,12 @@ fn exec_began(value: &Value<'_>) -> Option<u64> {
     let first = commands.iter().next()?;
     let Value::Structure(fields) = first else { return None };
     u64::try_from(fields.fields().get(4)?).ok()
+}
+
+/// Whether a `Job` property, `(uo)`, names one: the number of none is 0.
+fn has_job(value: &Value<'_>) -> bool {
+    let Value::Structure(fields) = value else { return false };
+    fields.fields().first().and_then(|id| u32::try_from(id).ok()).is_some_and(|id| id != 0)
 }
 
 /// A byte array as hex digits; none if it is empty.
