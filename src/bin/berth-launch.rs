@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 fn start(name: &str) -> u8 {
     match name.parse::<Name>() {
         Err(error) => refuse(&error.to_string()),
-        Ok(container) => launch::run(Launch {
+        Ok(container) => launch::run(&Launch {
             container,
             invocation: env::var("INVOCATION_ID").unwrap_or_default(),
             socket: env::var_os("BERTH_SOCKET").map_or_else(|| root().socket(), Into::into),

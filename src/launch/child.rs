@@ -79,7 +79,7 @@ impl Armed {
         let mut environment = self.environment.clone();
         environment.extend(self.listen.variables(process::id()));
         let environment = strings(&environment).map_err(io::Error::other)?;
-        close_on_exec_from(3 + self.listen.count)?;
+        close_on_exec_from(ListenFds::FIRST + self.listen.count)?;
         reset_signals()?;
         Ok(nix::unistd::execve(&self.path, &self.argv, &environment)?)
     }

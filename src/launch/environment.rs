@@ -15,6 +15,9 @@ pub struct ListenFds {
 }
 
 impl ListenFds {
+    /// The first of them.
+    pub(super) const FIRST: u32 = 3;
+
     /// Those that are meant for this process. To be called before it becomes another.
     #[must_use]
     pub fn from_environment() -> Self {

@@ -9,12 +9,13 @@ use nix::sys::{
 use rustix::process::{Pid, WaitOptions, set_child_subreaper, wait};
 
 use super::{
+    ListenFds,
     child::Armed,
     failure::{self, failure},
 };
 use crate::{
     protocol::{Failure, Stage},
-    sys::process::{close_listen_fds, fork, kill},
+    sys::process::{close_inherited, fork, kill},
 };
 
 /// Runs the program as a child; its exit status when it has ended. All other processes of a pid namespace end with
@@ -39,7 +40,10 @@ fn attend(program: &Armed) -> io::Result<u8> {
         let failure = program.execute();
         process::exit(i32::from(failure::say(&program.container, &failure)));
     };
-    close_listen_fds(program.listen.count)?;
+    // The sockets are the program's: once it has closed one, nobody listens there.
+    if program.listen.count > 0 {
+        close_inherited(ListenFds::FIRST, ListenFds::FIRST + program.listen.count - 1)?;
+    }
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
     loop {
         let Some(signal) = signals.read_signal()? else { continue };

@@ -35,6 +35,7 @@ use crate::{
     plan::Namespace,
     protocol::{Failure, Stage},
     spec::Name,
+    sys::process::close_inherited,
 };
 use session::Session;
 
@@ -52,9 +53,16 @@ pub struct Launch {
 }
 
 /// Launches; the exit status. Returns only where this process did not become the program.
+///
+/// The first deed of its process, which has opened nothing yet: strays of whoever started it are closed here, so
+/// that neither the program nor an init holds them.
 #[must_use]
-pub fn run(launch: Launch) -> u8 {
-    let mut session = match Session::open(&launch) {
+pub fn run(launch: &Launch) -> u8 {
+    if let Err(error) = close_inherited(ListenFds::FIRST + launch.listen.count, u32::MAX) {
+        let failure = failure::failure(Stage::Config, "close stray files", None, &error, "berth needs Linux 5.11");
+        return failure::say(&launch.container, &failure);
+    }
+    let mut session = match Session::open(launch) {
         Ok(session) => session,
         Err(failure) => return failure::say(&launch.container, &failure),
     };

@@ -176,17 +176,14 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Closes the `count` descriptors from 3 on that the service manager passed in (sd_listen_fds(3)), which no object of
-/// this program owns.
+/// Closes the descriptors `first..=last`, which were passed in and which no object of this program owns: strays of
+/// whoever started it, and sockets that are another's (sd_listen_fds(3)).
 ///
 /// # Errors
 /// close_range(2).
-pub fn close_listen_fds(count: u32) -> io::Result<()> {
-    if count == 0 {
-        return Ok(());
-    }
-    // SAFETY: they were there before this program's first open, so no OwnedFd is among them.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, 2 + count, 0_u32) };
+pub fn close_inherited(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: what was passed in has no OwnedFd; the callers name only that.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -194,11 +191,16 @@ pub fn close_listen_fds(count: u32) -> io::Result<()> {
 /// ignores SIGPIPE, and execve(2) keeps what is ignored.
 ///
 /// # Errors
-/// sigprocmask(2).
+/// rt_sigprocmask(2).
 pub fn reset_signals() -> io::Result<()> {
+    // The kernel's sigaction has 24 or 32 bytes; all zero is SIG_DFL, no flags, an empty mask.
+    let default = [0_u64; 4];
     for signal in 1..=LAST_SIGNAL {
-        // SAFETY: SIG_DFL runs no code of ours. KILL, STOP and the C library's own two are refused, which is right.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        let no_old = std::ptr::null_mut::<u64>();
+        // By hand, since the C library refuses the two signals that it uses itself, and somebody's parent ignores them.
+        // SAFETY: the action is live, no shorter than the kernel's and only read; SIG_DFL runs no code of ours.
+        // KILL and STOP are refused, which is right.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), no_old, size_of::<u64>()) };
     }
     Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
 }
