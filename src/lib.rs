@@ -37,3 +37,6 @@ pub mod clock;
 
 /// Errors as people read them.
 pub mod error;
+
+/// The operator's tool.
+pub mod cli;
