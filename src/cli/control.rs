@@ -67,8 +67,6 @@ fn reasons(cx: &Context, verb: Verb, names: &[Name], began: SystemTime) -> Vec<C
 
 /// Why one container is not as it should be.
 fn reason(known: &Known, verb: Verb, name: &Name) -> Option<CliError> {
-    let failed = |message| CliError::Control { verb, name: name.clone(), message };
-    known.container(name)?;
     let container = known.container(name).filter(|container| is_amiss(verb, container))?;
     let spec = || container.spec.errors.first().cloned();
     let message = match (&container.error, container.state) {
@@ -77,7 +75,7 @@ fn reason(known: &Known, verb: Verb, name: &Name) -> Option<CliError> {
         (None, Lifecycle::Invalid) => spec()?,
         (None, _) => phrase::ended(container).or_else(spec)?,
     };
-    Some(failed(message))
+    Some(CliError::Control { verb, name: name.clone(), message })
 }
 
 /// Whether a container is not what the verb should have made of it.

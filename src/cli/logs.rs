@@ -99,6 +99,9 @@ fn file(path: &Path, args: &LogsArgs, out: &mut dyn Write) -> Result<Exit, CliEr
 /// Where the last `lines` lines begin. A last line without an end counts.
 fn start_of_last(log: &mut File, lines: u64) -> io::Result<u64> {
     let length = log.metadata()?.len();
+    if lines == 0 {
+        return Ok(length);
+    }
     let (mut end, mut left) = (length, lines);
     while end > 0 {
         let start = end.saturating_sub(BLOCK);
@@ -110,14 +113,14 @@ fn start_of_last(log: &mut File, lines: u64) -> io::Result<u64> {
             if after == length {
                 continue;
             }
-            left = left.saturating_sub(1);
+            left -= 1;
             if left == 0 {
                 return Ok(after);
             }
         }
         end = start;
     }
-    Ok(if lines == 0 { length } else { 0 })
+    Ok(0)
 }
 
 #[cfg(test)]

@@ -94,6 +94,8 @@ pub enum Verb {
     Logs(logs::LogsArgs),
     /// Make berthd read its configuration and all specs again
     Reload,
+    /// Say what this host can do for containers, what it lacks, and what to do about it
+    Doctor,
 }
 
 /// What every verb is given beside its own arguments.
@@ -144,6 +146,7 @@ pub fn run(cx: &Context, verb: &Verb, out: &mut dyn Write) -> Result<Exit, CliEr
         Verb::Restart(names) => control::run(cx, protocol::Verb::Restart, names, out),
         Verb::Logs(args) => logs::run(cx, args, out),
         Verb::Reload => reload::run(cx, out),
+        Verb::Doctor => doctor::run(cx, known::enabled_isolators(&cx.root).as_deref(), out),
     }
 }
 
