@@ -1,0 +1,130 @@
+//! What can go wrong in a verb. Every message says what to do.
+
+use std::io;
+
+use super::{Exit, client::ClientError, known::StateError};
+use crate::{protocol, spec::Name};
+
+/// Why a verb did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The state file.
+    #[error("cannot tell how the containers are")]
+    State(#[from] StateError),
+    /// The socket.
+    #[error("cannot speak with berthd")]
+    Client(#[from] ClientError),
+    /// A name that nobody has.
+    #[error("there is no container '{name}'{}; 'berthctl list' names them all", meant(.nearest.as_ref()))]
+    NoSuch {
+        /// As asked.
+        name: Name,
+        /// What was probably meant.
+        nearest: Option<Name>,
+    },
+    /// A deed on a container failed.
+    #[error("cannot {} '{name}': {message}", word(*.verb))]
+    Control {
+        /// The deed.
+        verb: protocol::Verb,
+        /// Whose.
+        name: Name,
+        /// The reason, whole.
+        message: String,
+    },
+    /// systemctl(1) failed and nobody knows more.
+    #[error("systemctl ended with {0}; 'berthctl logs NAME' and 'journalctl -xe' may say why")]
+    Systemctl(String),
+    /// berthd would not.
+    #[error("berthd refused: {0}")]
+    Refused(String),
+    /// A tool could not be run.
+    #[error("cannot run '{program}'{}", cure_of_tool(.source))]
+    Tool {
+        /// Which.
+        program: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A log file could not be read.
+    #[error("cannot read {path}{}", cure_of_log(.source))]
+    Log {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Asked of a log file what only the journal can do.
+    #[error("--since needs the journal, and without systemd the log is a file without times; use -n")]
+    SinceWithoutJournal,
+    /// Several deeds failed.
+    #[error("{} errors", .0.len())]
+    Several(Vec<CliError>),
+    /// The output could not be written.
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// How the tool ends with it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NoSuch { .. } => Exit::NoSuch,
+            Self::Several(all) => all.iter().map(Self::exit).max().unwrap_or(Exit::Failed),
+            _ => Exit::Failed,
+        }
+    }
+
+    /// Each error with its chain whole, in one line unless a message has more.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Several(all) => all.iter().flat_map(Self::lines).collect(),
+            // Nobody reads any more: `berthctl list | head`.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Vec::new(),
+            other => crate::error::chain(other).lines().map(str::to_owned).collect(),
+        }
+    }
+
+    /// The outcome of several deeds.
+    ///
+    /// # Errors
+    /// One error as it is, more as [`Self::Several`].
+    pub fn of_all(mut errors: Vec<Self>) -> Result<Exit, Self> {
+        match errors.len() {
+            0 => Ok(Exit::Ok),
+            1 => Err(errors.swap_remove(0)),
+            _ => Err(Self::Several(errors)),
+        }
+    }
+}
+
+/// The verb as the operator wrote it.
+#[must_use]
+pub fn word(verb: protocol::Verb) -> &'static str {
+    match verb {
+        protocol::Verb::Start => "start",
+        protocol::Verb::Stop => "stop",
+        protocol::Verb::Restart => "restart",
+    }
+}
+
+/// `; did you mean 'web'?`
+fn meant(nearest: Option<&Name>) -> String {
+    nearest.map_or_else(String::new, |name| format!(" (did you mean '{name}'?)"))
+}
+
+/// What to do about a tool that does not run.
+fn cure_of_tool(source: &io::Error) -> &'static str {
+    if source.kind() == io::ErrorKind::NotFound { "; it comes with the package 'systemd'" } else { "" }
+}
+
+/// What to do about a log that cannot be read.
+fn cure_of_log(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "; the container has not been started yet",
+        io::ErrorKind::PermissionDenied => "; you need to be root or in group berth",
+        _ => "",
+    }
+}

@@ -1,0 +1,143 @@
+//! A plan's parts in words.
+
+use std::time::Duration;
+
+use super::Deed;
+use crate::{
+    cli::phrase,
+    clock,
+    plan::{Action, Bind, Namespace, Plan, Source, UnitSettings},
+};
+
+/// What the service manager does.
+pub fn manager(plan: &Plan) -> Vec<Deed> {
+    let settings = settings(&plan.unit);
+    let first = if settings.is_empty() {
+        Deed::new("uses the template unit berth@.service as it is")
+    } else {
+        Deed::new("sets what differs from the template unit berth@.service").with(settings)
+    };
+    vec![first, Deed::new(format!("makes the control group and starts 'berth-launch {}' in it", plan.container))]
+}
+
+/// The settings as a unit file has them.
+fn settings(unit: &UnitSettings) -> Vec<String> {
+    let list = |list: &[String]| (!list.is_empty()).then(|| list.join(" "));
+    let span = |span: Option<Duration>| span.map(clock::span);
+    let word = |value: Option<serde_json::Value>| value.and_then(|value| value.as_str().map(str::to_owned));
+    let limit = unit.start_limit;
+    [
+        ("Description", unit.description.clone()),
+        ("After", list(&unit.after)),
+        ("Before", list(&unit.before)),
+        ("Requires", list(&unit.requires)),
+        ("Wants", list(&unit.wants)),
+        ("Restart", word(unit.restart.and_then(|restart| serde_json::to_value(restart).ok()))),
+        ("RestartSec", span(unit.restart_delay)),
+        ("StartLimitBurst", limit.map(|limit| limit.burst.to_string())),
+        ("StartLimitIntervalSec", span(limit.map(|limit| limit.interval))),
+        ("TimeoutStartSec", span(unit.start_timeout)),
+        ("KillSignal", unit.stop_signal.map(|signal| phrase::signal(signal.0))),
+        ("TimeoutStopSec", span(unit.stop_timeout)),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some(format!("{key}={}", value?)))
+    .collect()
+}
+
+/// What berthd does before the child is born.
+pub fn daemon(plan: &Plan) -> Vec<Deed> {
+    let sandbox = plan.sandbox.as_ref().map_or_else(
+        || format!("below /var/lib/berth/sandboxes/{}", plan.container),
+        |path| path.display().to_string(),
+    );
+    let mut deeds = vec![Deed::new(format!("writes down the run, then makes its sandbox, {sandbox}"))];
+    let mut isolators: Vec<&str> = plan.steps.iter().map(|step| step.isolator.as_str()).collect();
+    isolators.retain(|name| *name != "berth");
+    isolators.dedup();
+    if !isolators.is_empty() {
+        let names = isolators.join(", ");
+        deeds.push(Deed::new(format!("prepares and attaches {names}, while the launcher waits")));
+    }
+    deeds
+}
+
+/// What is done between the child's birth and the program.
+pub fn child(plan: &Plan) -> Vec<Deed> {
+    let spaces: Vec<&str> = plan.namespaces.iter().map(|space| namespace(*space)).collect();
+    let birth = if plan.namespaces.contains(&Namespace::Pid) { "is born into" } else { "enters" };
+    let mut deeds = vec![if spaces.is_empty() {
+        Deed::new("goes on without a child, in the host's namespaces")
+    } else {
+        Deed::new(format!("{birth} new namespaces: {}", spaces.join(", ")))
+    }];
+    deeds.extend(plan.steps.iter().map(|step| {
+        let isolator = Some(step.isolator.clone());
+        Deed { isolator, ..action(&step.action) }
+    }));
+    let executable = &plan.program.executable;
+    let found = if executable.contains('/') {
+        format!("checks that '{executable}' is there and executable")
+    } else {
+        format!("finds '{executable}' in the environment's PATH")
+    };
+    deeds.push(Deed::new(format!("{found}, reports, and waits until the service manager has taken it over")));
+    deeds
+}
+
+/// A namespace's name.
+fn namespace(namespace: Namespace) -> &'static str {
+    match namespace {
+        Namespace::Mount => "mount",
+        Namespace::Pid => "pid",
+        Namespace::Ipc => "ipc",
+    }
+}
+
+/// A step in words.
+fn action(action: &Action) -> Deed {
+    Deed::new(match action {
+        Action::IsolateMounts => "makes / a recursive slave, so that no mount made here reaches the host".to_owned(),
+        Action::Bind { binds } => {
+            let text = "binds, all sources opened before the first target is covered";
+            return Deed::new(text).with(binds.iter().map(bind).collect());
+        }
+        Action::MountProc => "mounts a /proc that shows the container's processes only".to_owned(),
+        Action::MountShm { size } => {
+            let size = size.map_or_else(|| "half of RAM".to_owned(), |size| phrase::bytes(size.0));
+            format!("mounts a /dev/shm of its own, {size}")
+        }
+        Action::MountMqueue => "mounts a /dev/mqueue of its own".to_owned(),
+        Action::SetIdentity { uid, gid, groups } => {
+            let groups = groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+            let groups = if groups.is_empty() { "none".to_owned() } else { groups };
+            format!("becomes uid {uid}, gid {gid}, supplementary groups {groups}")
+        }
+        Action::SetUmask { mask } => format!("sets umask {mask:04o}"),
+        Action::ChangeDirectory { path: Some(path) } => format!("changes to {}", path.display()),
+        Action::ChangeDirectory { path: None } => "changes to the sandbox".to_owned(),
+    })
+}
+
+/// A bind mount in words.
+fn bind(bind: &Bind) -> String {
+    let source = match &bind.source {
+        Source::Host(path) => path.display().to_string(),
+        Source::Sandbox(path) => format!("sandbox:{}", path.display()),
+    };
+    let read_only = if bind.read_only { ", read-only with all below" } else { "" };
+    format!("{source} on {}{read_only}", bind.target.display())
+}
+
+/// What the program is.
+pub fn program(plan: &Plan) -> Vec<Deed> {
+    let program = &plan.program;
+    let mut deeds = Vec::new();
+    if program.init {
+        deeds.push(Deed::new("a minimal init becomes the first process, reaps and forwards signals"));
+    }
+    let argv = program.argv.iter().enumerate().map(|(index, value)| format!("argv[{index}] = {value:?}"));
+    let environment = program.environment.iter().map(|(key, value)| format!("{key}={value:?}"));
+    deeds.push(Deed::new(format!("execve of {}", program.executable)).with(argv.chain(environment).collect()));
+    deeds
+}
