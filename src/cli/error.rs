@@ -57,6 +57,9 @@ pub enum CliError {
     /// Asked of a log file what only the journal can do.
     #[error("--since needs the journal, and without systemd the log is a file without times; use -n")]
     SinceWithoutJournal,
+    /// A spec or the configuration has mistakes, or asks for what this host cannot give; a line each.
+    #[error("{0}")]
+    Spec(String),
     /// Several deeds failed.
     #[error("{} errors", .0.len())]
     Several(Vec<CliError>),
@@ -71,6 +74,7 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoSuch { .. } => Exit::NoSuch,
+            Self::Spec(_) => Exit::Usage,
             Self::Several(all) => all.iter().map(Self::exit).max().unwrap_or(Exit::Failed),
             _ => Exit::Failed,
         }

@@ -166,6 +166,8 @@ pub struct Unit {
     pub exit: Option<Exit>,
     /// Whether it ended because the unit was being stopped.
     pub stopped: bool,
+    /// `StateChangeTimestamp`, RFC 3339, UTC; none if the manager does not keep it.
+    pub since: Option<String>,
     /// `StatusText`.
     pub status: Option<String>,
     /// `NRestarts`: automatic restarts since the last start by hand.

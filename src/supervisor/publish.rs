@@ -86,8 +86,8 @@ impl Supervisor {
             state,
             unit: slot.name.unit(),
             main_pid: unit.main_pid.filter(|_| !resting),
-            since: slot.reported.borrow().1.clone(),
-            exit: unit.exit.or_else(|| last.and_then(|last| last.exit)),
+            since: unit.since.clone().or_else(|| slot.reported.borrow().since.clone()),
+            exit: unit.exit.or_else(|| last.and_then(|last| last.exit)).filter(|_| record.failure.is_none()),
             result: [Some(&unit.result), last.map(|last| &last.result)]
                 .into_iter()
                 .flatten()

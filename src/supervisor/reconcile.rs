@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, rc::Rc};
 use super::{
     Supervisor,
     decide::{self, Deed, Wanted},
-    slot::Slot,
+    slot::{Reported, Slot},
     watch::Watch,
 };
 use crate::{
@@ -30,7 +30,10 @@ impl Supervisor {
     /// Gives every container that has a file its slot.
     pub(super) fn enroll(&self) {
         for name in self.catalog.borrow().containers.keys() {
-            self.slot(name);
+            let slot = self.slot(name);
+            if self.synced.get() && slot.reported.borrow().state.is_none() {
+                slot.reported.borrow_mut().state = Some(Lifecycle::Inactive);
+            }
         }
     }
 
@@ -175,11 +178,14 @@ impl Supervisor {
     /// Logs a change of state, once.
     fn tell_transition(&self, slot: &Slot) {
         let now = self.lifecycle(slot);
-        let before = slot.reported.borrow().0;
-        if now == before {
+        let before = slot.reported.borrow().state;
+        if before == Some(now) {
             return;
         }
-        *slot.reported.borrow_mut() = (now, Some(crate::clock::now()));
+        *slot.reported.borrow_mut() = Reported { state: Some(now), since: before.map(|_| crate::clock::now()) };
+        if before.is_none() {
+            return;
+        }
         let (unit, name) = (slot.unit.borrow(), &slot.name);
         match now {
             Lifecycle::Running => journal::Event::Started.log_for(name, "runs"),

@@ -32,8 +32,17 @@ pub struct Slot {
     pub job: RefCell<Option<PendingJob>>,
     /// Whether a launcher is being served.
     pub launching: Cell<bool>,
-    /// Its state when last reported, and since when.
-    pub reported: RefCell<(Lifecycle, Option<String>)>,
+    /// Its state when last reported.
+    pub reported: RefCell<Reported>,
+}
+
+/// The state that was last told to the journal.
+#[derive(Debug, Clone, Default)]
+pub struct Reported {
+    /// None before the first look: what was so before berthd came is no news.
+    pub state: Option<Lifecycle>,
+    /// Since when, RFC 3339, UTC.
+    pub since: Option<String>,
 }
 
 /// A job that the service manager has.
@@ -61,7 +70,7 @@ impl Slot {
             applied: RefCell::default(),
             job: RefCell::default(),
             launching: Cell::new(false),
-            reported: RefCell::new((Lifecycle::Inactive, None)),
+            reported: RefCell::default(),
         }
     }
 

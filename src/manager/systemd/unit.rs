@@ -1,6 +1,9 @@
 //! A unit's properties as berth's [`Unit`].
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use zbus::zvariant::{OwnedValue, Value};
 
@@ -68,9 +71,15 @@ pub fn read(properties: &Properties) -> Unit {
         result: text("Result").to_owned(),
         exit: exit(properties),
         stopped: stopped(properties),
+        since: properties.get("StateChangeTimestamp").and_then(|value| u64::try_from(value).ok()).and_then(time),
         status: filled("StatusText"),
         restarts: number("NRestarts").unwrap_or(0),
     }
+}
+
+/// Microseconds of CLOCK_REALTIME; 0 is never.
+fn time(micros: u64) -> Option<String> {
+    (micros != 0).then(|| crate::clock::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_micros(micros)))
 }
 
 /// `ActiveState`; a word of a later systemd's reads as a transition.
