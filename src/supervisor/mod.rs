@@ -54,6 +54,12 @@ const QUIET: Duration = Duration::from_millis(25);
 /// How long a batch may gather at most.
 const GATHER: Duration = Duration::from_millis(250);
 
+/// How often, and how far apart, the lock is tried.
+const LOCK_ATTEMPTS: u32 = 20;
+
+/// See [`LOCK_ATTEMPTS`].
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long berthd's readiness waits for the manager.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -474,11 +480,19 @@ fn watchdog() -> tokio::time::Interval {
     ticks
 }
 
-/// One berthd a set of directories.
+/// One berthd a set of directories. One that was just killed may hold them for a moment yet.
 fn lock(root: &Root) -> Result<nix::fcntl::Flock<std::fs::File>, StartError> {
     let path = root.runtime().join("berthd.lock");
     let io_error = |source| StartError::Io { act: "open", path: path.clone(), source };
     std::fs::create_dir_all(root.runtime()).map_err(io_error)?;
     let file = std::fs::File::options().write(true).create(true).truncate(false).open(&path).map_err(io_error)?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| StartError::Held(path))
+    let mut attempt = (file, LOCK_ATTEMPTS);
+    loop {
+        match nix::fcntl::Flock::lock(attempt.0, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err(_) if attempt.1 == 0 => return Err(StartError::Held(path)),
+            Err((file, _)) => attempt = (file, attempt.1 - 1),
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
 }
