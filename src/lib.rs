@@ -5,6 +5,9 @@
 /// Where things lie.
 pub mod root;
 
+/// TOML files with the place of every key; what specs and configuration share.
+mod source;
+
 /// ① Files to `Spec`.
 pub mod spec;
 
@@ -37,6 +40,17 @@ pub mod clock;
 
 /// Errors as people read them.
 pub mod error;
+
+/// Joins ①–⑧.
+pub mod supervisor;
+
+/// Events with their IDs.
+pub mod journal;
+/// ⑤⑥ From the plan to the program: `berth-launch`.
+pub mod launch;
+
+/// System calls that no crate wraps; the only unsafe code.
+pub mod sys;
 
 /// The operator's tool.
 pub mod cli;

@@ -161,4 +161,23 @@ impl Stage {
             Self::HandOver => 232,
         }
     }
+
+    /// Its name, as in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Config => "config",
+            Self::Prepare => "prepare",
+            Self::Namespaces => "namespaces",
+            Self::Mounts => "mounts",
+            Self::Limits => "limits",
+            Self::User => "user",
+            Self::Group => "group",
+            Self::Directory => "directory",
+            Self::Confine => "confine",
+            Self::Program => "program",
+            Self::HandOver => "hand-over",
+        }
+    }
 }

@@ -8,6 +8,9 @@ mod deeds;
 /// `doctor`.
 #[path = "ring1_cli/doctor.rs"]
 mod doctor;
+/// `check`, `cat`, `plan`.
+#[path = "ring1_cli/files.rs"]
+mod files;
 /// `logs`.
 #[path = "ring1_cli/logs.rs"]
 mod logs;

@@ -57,6 +57,17 @@ pub enum CliError {
     /// Asked of a log file what only the journal can do.
     #[error("--since needs the journal, and without systemd the log is a file without times; use -n")]
     SinceWithoutJournal,
+    /// A spec or the configuration is wrong, or a spec is masked.
+    #[error("{}", .0.join("\n"))]
+    Files(Vec<String>),
+    /// A spec asks for what cannot be.
+    #[error("'{name}' could not start: {message}")]
+    Plan {
+        /// Whose.
+        name: Name,
+        /// Why not.
+        message: String,
+    },
     /// Several deeds failed.
     #[error("{} errors", .0.len())]
     Several(Vec<CliError>),

@@ -3,6 +3,10 @@
 //! Reading goes to the state file and needs no daemon; deeds go to systemd where it manages the containers, and to
 //! berthd's socket elsewhere. A verb writes to the writer it is given and returns how the tool ends.
 
+/// `cat`.
+pub mod cat;
+/// `check`.
+pub mod check;
 /// What is said on berthd's socket, from the asking side.
 pub mod client;
 /// `start`, `stop`, `restart`.
@@ -13,6 +17,8 @@ pub mod doctor;
 pub mod error;
 /// How it ends.
 pub mod exit;
+/// A container's files, as the offline verbs read them.
+mod files;
 /// Following a log file.
 mod follow;
 /// The state file, and how true it still is.
@@ -84,6 +90,12 @@ pub enum Verb {
     List,
     /// Show how berthd is and what is not well, or everything of one container
     Status(status::StatusArgs),
+    /// Find every mistake in specs and configuration, without berthd and without being root
+    Check(files::CheckArgs),
+    /// Show a container's spec as merged from its files, and the file that each key comes from
+    Cat(files::NameArgs),
+    /// Show everything that a start of a container would do, without doing it
+    Plan(files::NameArgs),
     /// Start containers
     Start(control::Names),
     /// Stop containers
@@ -141,12 +153,15 @@ pub fn run(cx: &Context, verb: &Verb, out: &mut dyn Write) -> Result<Exit, CliEr
     match verb {
         Verb::List => list::run(cx, out),
         Verb::Status(args) => status::run(cx, args, out),
+        Verb::Check(args) => files::check(cx, args, out),
+        Verb::Cat(args) => files::cat(cx, args, out),
+        Verb::Plan(args) => plan::run(cx, &files::plan(cx, &args.name)?, out),
         Verb::Start(names) => control::run(cx, protocol::Verb::Start, names, out),
         Verb::Stop(names) => control::run(cx, protocol::Verb::Stop, names, out),
         Verb::Restart(names) => control::run(cx, protocol::Verb::Restart, names, out),
         Verb::Logs(args) => logs::run(cx, args, out),
         Verb::Reload => reload::run(cx, out),
-        Verb::Doctor => doctor::run(cx, known::enabled_isolators(&cx.root).as_deref(), out),
+        Verb::Doctor => doctor::run(cx, files::enabled(&cx.root).as_deref(), out),
     }
 }
 

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::root::Root;
 
+/// Users and groups.
+pub mod users;
+
 /// What this host is.
 #[derive(Debug, Clone, Serialize)]
 pub struct Host {

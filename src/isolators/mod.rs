@@ -26,6 +26,16 @@ mod namespaces_pid;
 pub const ORDER: &[&dyn Isolator] =
     &[&filesystem_shared::FilesystemShared, &namespaces_ipc::NamespacesIpc, &namespaces_pid::NamespacesPid];
 
+/// The isolators that `isolation = [...]` names; unset, all that this host can do.
+#[must_use]
+pub fn enabled(wanted: Option<&[String]>, host: &Host) -> Vec<&'static dyn Isolator> {
+    let chosen = |isolator: &&'static dyn Isolator| match wanted {
+        Some(names) => names.iter().any(|name| name == isolator.name()),
+        None => isolator.probe(host) == Support::Yes,
+    };
+    ORDER.iter().copied().filter(chosen).collect()
+}
+
 /// One concern of isolation. Defaults are honest no-ops.
 pub trait Isolator: fmt::Debug + Sync {
     /// Mesos's name for it, as `isolation = [...]` has it.
@@ -98,7 +108,7 @@ pub struct Check<'a> {
     /// The host.
     pub host: &'a Host,
     /// The administrator's word on namespaces.
-    pub policy: &'a crate::config::NamespacePolicy,
+    pub policy: &'a crate::config::NamespacesConfig,
     /// Where the sandboxes of this container lie.
     pub sandboxes: &'a Path,
 }

@@ -13,6 +13,9 @@ use crate::{
     spec::{Name, Restart, Signal, Spec},
 };
 
+/// Hosts with systemd.
+pub mod systemd;
+
 /// Hosts without systemd.
 pub mod direct;
 
@@ -118,6 +121,8 @@ pub enum Event {
         /// Done, or why not.
         result: Result<(), JobError>,
     },
+    /// The settings of a batch are in force, as far as they could be; its jobs follow.
+    SettingsApplied,
     /// Settings could not be applied; they are tried again with the next batch.
     SettingsFailed(String),
     /// The manager cannot be reached; orders wait.
@@ -147,6 +152,8 @@ pub struct Unit {
     pub active: Active,
     /// `SubState`.
     pub sub: String,
+    /// Whether a job for it waits its turn.
+    pub queued: bool,
     /// `InvocationID` of the present or last start, 32 hex digits.
     pub invocation: Option<String>,
     /// `MainPID`.

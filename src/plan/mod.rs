@@ -3,12 +3,14 @@
 //! A plan is printed by `berthctl plan`, sent to `berth-launch`, kept in the record, and compared with the plan
 //! of an edited spec. Nothing in here acts.
 
+mod build;
 mod step;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use build::{Build, DEFAULT_PATH, build, needs_restart};
 pub use step::{Action, Bind, Phase, Source, Step};
 
 use crate::spec::{Name, Restart, Signal, StartLimit};

@@ -78,6 +78,15 @@ pub struct Ended {
 }
 
 impl Record {
+    /// Stands for the digest of a spec that was acted on, where it is not known which.
+    pub const UNKNOWN: &str = "unknown";
+
+    /// Whether it tells of nothing that was done.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.spec.is_none() && self.acted_on.is_none() && self.run.is_none()
+    }
+
     /// A record of a container that this boot has not seen.
     #[must_use]
     pub fn new(name: Name, boot_id: &str) -> Self {

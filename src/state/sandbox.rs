@@ -32,26 +32,30 @@ pub struct Retention {
     pub max_age: Duration,
 }
 
-/// Makes the sandbox of a run, or finds it again: preparing twice for one invocation is one sandbox.
+/// Where the sandbox of a run lies, or will: preparing twice for one invocation is one sandbox.
+#[must_use]
+pub fn locate(all: &Path, mode: SandboxMode, invocation: &str) -> PathBuf {
+    let fresh = || format!("{}-{invocation}", crate::clock::compact(SystemTime::now()));
+    all.join(match mode {
+        SandboxMode::Persistent => PERSISTENT.to_owned(),
+        SandboxMode::Fresh => find(all, invocation).unwrap_or_else(fresh),
+    })
+}
+
+/// Makes a sandbox that [`locate`] gave, for its user; that it is there is success.
 ///
 /// # Errors
 /// Whatever mkdir(2), chown(2) or symlink(2) say.
-pub fn make(all: &Path, mode: SandboxMode, invocation: &str, uid: u32, gid: u32) -> io::Result<PathBuf> {
-    fs::create_dir_all(all)?;
-    let run = match mode {
-        SandboxMode::Persistent => PERSISTENT.to_owned(),
-        SandboxMode::Fresh => match find(all, invocation) {
-            Some(name) => name,
-            None => format!("{}-{invocation}", crate::clock::compact(SystemTime::now())),
-        },
+pub fn make(sandbox: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let Some((all, run)) = sandbox.parent().zip(sandbox.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
     };
-    let sandbox = all.join(&run);
-    match fs::DirBuilder::new().mode(0o750).create(&sandbox) {
+    fs::create_dir_all(all)?;
+    match fs::DirBuilder::new().mode(0o750).create(sandbox) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => chown(&sandbox, Some(uid), Some(gid))?,
+        _ => chown(sandbox, Some(uid), Some(gid))?,
     }
-    point_latest(all, &run)?;
-    Ok(sandbox)
+    point_latest(all, Path::new(run))
 }
 
 /// The run that belongs to an invocation, if it was made before.
@@ -65,43 +69,36 @@ fn find(all: &Path, invocation: &str) -> Option<String> {
 }
 
 /// Points `latest` to a run, in one step.
-fn point_latest(all: &Path, run: &str) -> io::Result<()> {
+fn point_latest(all: &Path, run: &Path) -> io::Result<()> {
     let temporary = all.join(format!(".{LATEST}"));
     let _ = fs::remove_file(&temporary);
     symlink(run, &temporary)?;
     fs::rename(&temporary, all.join(LATEST))
 }
 
-/// Removes what retention no longer covers, oldest first, sparing `in_use`. Gives the removed directories, and
-/// the time at which the next one is due.
+/// Removes what retention no longer covers, sparing what is `in_use`. Gives the time at which more is due.
 ///
 /// # Errors
 /// The first that could not be removed; the others are.
-pub fn collect(all: &Path, in_use: Option<&Path>, rule: Retention) -> io::Result<(Vec<PathBuf>, Option<SystemTime>)> {
+pub fn collect(all: &Path, in_use: &[PathBuf], rule: Retention) -> io::Result<Option<SystemTime>> {
     let mut runs = runs(all)?;
+    runs.retain(|(_, path)| !in_use.contains(path));
     runs.sort();
     runs.reverse();
     let now = SystemTime::now();
-    let (mut removed, mut next, mut failure) = (Vec::new(), None::<SystemTime>, None);
+    let (mut next, mut failure) = (None::<SystemTime>, None);
     for (rank, (born, path)) in runs.into_iter().enumerate() {
-        if in_use == Some(path.as_path()) {
-            continue;
-        }
         let due = born.checked_add(rule.max_age).unwrap_or(now);
         if rank < rule.keep && due > now {
-            next = Some(next.map_or(due, |n| n.min(due)));
+            next = Some(next.map_or(due, |next| next.min(due)));
             continue;
         }
         match fs::remove_dir_all(&path) {
-            Ok(()) => removed.push(path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => failure = failure.or(Some(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => failure = failure.or(Some(error)),
+            _ => {}
         }
     }
-    match failure {
-        Some(error) => Err(error),
-        None => Ok((removed, next)),
-    }
+    failure.map_or(Ok(next), Err)
 }
 
 /// Removes the directory of a container that has no runs left.

@@ -1,0 +1,154 @@
+//! Events: every change of state is one, with a frozen ID that `journalctl -x` explains from the catalog
+//! (`packaging/berth.catalog`) and `journalctl MESSAGE_ID=` finds.
+
+use crate::spec::Name;
+
+/// Something that happened, by its MESSAGE_ID (systemd.journal-fields(7)). An ID is never changed or reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A container runs.
+    Started,
+    /// An operator or a dependency stopped it.
+    Stopped,
+    /// Its program ended by itself, cleanly.
+    Exited,
+    /// It could not start.
+    FailedToStart,
+    /// It ended as it should not.
+    Failed,
+    /// It waits for its automatic restart.
+    Restarting,
+    /// A spec has mistakes.
+    SpecInvalid,
+    /// A spec was edited.
+    SpecChanged,
+    /// A spec is gone.
+    SpecRemoved,
+    /// berthd is back and knows what runs.
+    Recovered,
+    /// The service manager cannot be reached.
+    ManagerAway,
+    /// The service manager can be reached again.
+    ManagerBack,
+    /// A record cannot be read.
+    RecordDamaged,
+    /// A configuration was not accepted; the old one stays.
+    ReloadRejected,
+}
+
+impl Event {
+    /// All of them, for the catalog's test.
+    pub const ALL: [Self; 14] = [
+        Self::Started,
+        Self::Stopped,
+        Self::Exited,
+        Self::FailedToStart,
+        Self::Failed,
+        Self::Restarting,
+        Self::SpecInvalid,
+        Self::SpecChanged,
+        Self::SpecRemoved,
+        Self::Recovered,
+        Self::ManagerAway,
+        Self::ManagerBack,
+        Self::RecordDamaged,
+        Self::ReloadRejected,
+    ];
+
+    /// Its MESSAGE_ID.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Started => "806db91c2bd7467ba44e175d1f917c11",
+            Self::Stopped => "692d260755cd4566bf9486dfe7a00b03",
+            Self::Exited => "941cd0850b7f4705a4ddec45493636ac",
+            Self::FailedToStart => "2355a4ef6a364d1385484e245c519300",
+            Self::Failed => "c3a68fa452b7407c9912c99d70e82e86",
+            Self::Restarting => "2c60243ab83f4bad8f7949389737c74b",
+            Self::SpecInvalid => "02497ee0765c43f4aa53269f4fe0f6cc",
+            Self::SpecChanged => "96ad4f85ac094763a6cb3bbd22acaaba",
+            Self::SpecRemoved => "e73031b896d2437f891cfc3f435cd909",
+            Self::Recovered => "78e63b5aa48f4898b2dbd754a58a7661",
+            Self::ManagerAway => "d755003703b6490bbae2025abfb90277",
+            Self::ManagerBack => "6932dc28732244ca889142d7ace7e5cb",
+            Self::RecordDamaged => "a6b23b5129344445afca5ff5cc6c197b",
+            Self::ReloadRejected => "98b4b152da744cddae3de7046700b69c",
+        }
+    }
+
+    /// Whether it is bad news.
+    #[must_use]
+    fn severity(self) -> tracing::Level {
+        match self {
+            Self::FailedToStart | Self::Failed | Self::SpecInvalid | Self::RecordDamaged | Self::ReloadRejected => {
+                tracing::Level::ERROR
+            }
+            Self::ManagerAway | Self::Restarting => tracing::Level::WARN,
+            _ => tracing::Level::INFO,
+        }
+    }
+
+    /// Logs it.
+    pub fn log(self, message: &str) {
+        let id = self.id();
+        match self.severity() {
+            tracing::Level::ERROR => tracing::error!(MESSAGE_ID = id, "{message}"),
+            tracing::Level::WARN => tracing::warn!(MESSAGE_ID = id, "{message}"),
+            _ => tracing::info!(MESSAGE_ID = id, "{message}"),
+        }
+    }
+
+    /// Logs it with the container it is about, and the unit, so that `systemctl status` and `journalctl -u` of the
+    /// container show it too (`OBJECT_SYSTEMD_UNIT=`, `UNIT=`: what systemd itself sets on messages about a unit).
+    pub fn log_for(self, name: &Name, message: &str) {
+        let (id, container, unit) = (self.id(), name.as_str(), name.unit());
+        let unit = unit.as_str();
+        match self.severity() {
+            tracing::Level::ERROR => {
+                tracing::error!(MESSAGE_ID = id, BERTH_CONTAINER = container, UNIT = unit, "{container}: {message}");
+            }
+            tracing::Level::WARN => {
+                tracing::warn!(MESSAGE_ID = id, BERTH_CONTAINER = container, UNIT = unit, "{container}: {message}");
+            }
+            _ => tracing::info!(MESSAGE_ID = id, BERTH_CONTAINER = container, UNIT = unit, "{container}: {message}"),
+        }
+    }
+}
+
+/// Where events go: to the journal with their fields where there is one, else as plain lines to stderr, without
+/// time and module since whoever reads stderr has them.
+pub fn start(level: tracing::Level) {
+    use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+    let ours = Targets::new().with_target("berth", level).with_target("berthd", level);
+    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok()).map(|layer| {
+        layer.with_field_prefix(None).with_syslog_identifier("berthd".to_owned()).with_filter(ours.clone())
+    });
+    let plain = journal.is_none().then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .fmt_fields(tracing_subscriber::fmt::format::debug_fn(|writer, field, value| {
+                if field.name() == "message" { write!(writer, "{value:?}") } else { Ok(()) }
+            }))
+            .with_filter(ours)
+    });
+    // Another subscriber was set before: a test's.
+    let _ = tracing_subscriber::registry().with(journal).with(plain).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_128_bits_and_unique() {
+        let mut ids: Vec<_> = Event::ALL.iter().map(|event| event.id()).collect();
+        assert!(ids.iter().all(|id| id.len() == 32 && u128::from_str_radix(id, 16).is_ok()));
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), Event::ALL.len());
+    }
+}

@@ -1,0 +1,96 @@
+//! What a container's first process does before and after the gate.
+
+use std::{
+    ffi::{CString, NulError},
+    io,
+    os::unix::ffi::OsStringExt,
+    path::PathBuf,
+    process,
+};
+
+use super::{
+    Launch, ListenFds, environment,
+    failure::{failure, refusal},
+    init, program, steps,
+};
+use crate::{
+    plan::Plan,
+    protocol::{Failure, Stage},
+    spec::Name,
+    sys::process::{close_on_exec_from, reset_signals},
+};
+
+/// A program that is ready to run: found, executable, with all that execve(2) takes.
+#[derive(Debug)]
+pub(super) struct Armed {
+    /// Whose it is.
+    pub container: Name,
+    /// Descriptors that it gets.
+    pub listen: ListenFds,
+    /// Its file.
+    path: CString,
+    /// argv.
+    argv: Vec<CString>,
+    /// The environment but for `LISTEN_*`.
+    environment: Vec<(String, String)>,
+    /// Whether an init stands between.
+    init: bool,
+}
+
+/// Does the plan's steps in their order and finds the program, as the program's user.
+pub(super) fn arm(launch: &Launch, plan: &Plan) -> Result<Armed, Failure> {
+    for step in &plan.steps {
+        steps::apply(&step.action, plan)?;
+    }
+    let path = program::resolve(&plan.program)?;
+    let environment = environment::compose(&plan.program.environment, |name| std::env::var(name).ok());
+    strings(&environment).map_err(|_| has_nul("environment"))?;
+    let argv = plan.program.argv.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<_, _>>();
+    Ok(Armed {
+        container: launch.container.clone(),
+        listen: launch.listen.clone(),
+        path: CString::new(path.into_os_string().into_vec()).map_err(|_| has_nul("command"))?,
+        argv: argv.map_err(|_| has_nul("command"))?,
+        environment,
+        init: plan.program.init,
+    })
+}
+
+impl Armed {
+    /// Becomes the program. Returns its exit status where an init stands between, else only on failure.
+    pub fn run(&self) -> Result<u8, Failure> {
+        if self.init { init::run(self) } else { Err(self.execute()) }
+    }
+
+    /// execve(2), with nothing of the launcher's left. Returns only on failure.
+    pub fn execute(&self) -> Failure {
+        let Err(error) = self.try_execute();
+        let cure = match error.raw_os_error() {
+            Some(libc::ENOEXEC) => "it is neither a script that begins with #! nor a program for this machine",
+            Some(libc::E2BIG) => "command and environment are too long together",
+            _ => "it was there and executable before; does something change it?",
+        };
+        let path = PathBuf::from(self.path.to_string_lossy().into_owned());
+        failure(Stage::Program, format_args!("run {}", path.display()), Some(&path), &error, cure)
+    }
+
+    /// The same, with the bare reason.
+    fn try_execute(&self) -> io::Result<std::convert::Infallible> {
+        let mut environment = self.environment.clone();
+        environment.extend(self.listen.variables(process::id()));
+        let environment = strings(&environment).map_err(io::Error::other)?;
+        close_on_exec_from(ListenFds::FIRST + self.listen.count)?;
+        reset_signals()?;
+        Ok(nix::unistd::execve(&self.path, &self.argv, &environment)?)
+    }
+}
+
+/// `NAME=value` for each.
+fn strings(environment: &[(String, String)]) -> Result<Vec<CString>, NulError> {
+    environment.iter().map(|(name, value)| CString::new(format!("{name}={value}"))).collect()
+}
+
+/// A NUL byte cannot be passed to a program.
+fn has_nul(key: &str) -> Failure {
+    refusal(Stage::Config, None, format!("{key} holds a NUL byte, which no program can be given; remove it"))
+}

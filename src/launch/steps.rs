@@ -1,0 +1,178 @@
+//! The steps of a plan, done: the one `match` over [`Action`].
+
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path};
+
+use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
+
+use super::{
+    bind,
+    failure::{failure, refusal},
+};
+use crate::{
+    plan::{Action, Namespace, Plan},
+    protocol::{Failure, Stage},
+    spec::Bytes,
+    sys::mount::{self, Denied},
+};
+
+/// Refuses a plan whose mounts would reach the host; nothing has been done yet.
+pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
+    let is_mount = |action: &Action| {
+        matches!(
+            action,
+            Action::IsolateMounts
+                | Action::Bind { .. }
+                | Action::MountProc
+                | Action::MountShm { .. }
+                | Action::MountMqueue
+        )
+    };
+    let private = plan.namespaces.contains(&Namespace::Mount);
+    match plan.steps.iter().map(|step| &step.action).find(|action| is_mount(action)) {
+        None => Ok(()),
+        Some(Action::IsolateMounts) if private => Ok(()),
+        Some(_) => {
+            let message = "the plan mounts without a mount namespace of its own that is isolated first; \
+                           this is a bug of berthd, please report it";
+            Err(refusal(Stage::Mounts, None, message))
+        }
+    }
+}
+
+/// Does one step.
+pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
+    match action {
+        Action::IsolateMounts => isolate_mounts(),
+        Action::Bind { binds } => bind::bind_all(binds, plan.sandbox.as_deref()),
+        Action::MountProc => mount_at(Path::new("/proc"), c"proc", &[], Denied::Programs),
+        Action::MountShm { size } => mount_shm(*size),
+        Action::MountMqueue => mount_mqueue(),
+        Action::SetIdentity { uid, gid, groups } => set_identity(*uid, *gid, groups),
+        Action::SetUmask { mask } => {
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(*mask));
+            Ok(())
+        }
+        Action::ChangeDirectory { path } => change_directory(path.as_deref().or(plan.sandbox.as_deref())),
+    }
+}
+
+/// Nothing mounted from here on reaches the host.
+fn isolate_mounts() -> Result<(), Failure> {
+    mount::isolate().map_err(|error| {
+        let root = Path::new("/");
+        failure(Stage::Mounts, "make / a slave of the host's", Some(root), &error, "the launcher needs CAP_SYS_ADMIN")
+    })
+}
+
+/// A new filesystem of `kind` over `target`.
+fn mount_at(target: &Path, kind: &std::ffi::CStr, options: &[(&str, &str)], denied: Denied) -> Result<(), Failure> {
+    let mounted = || -> io::Result<()> {
+        let tree = mount::new_filesystem(kind, options, denied)?;
+        let target = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(target)?;
+        mount::attach(tree, target)
+    };
+    mounted().map_err(|error| {
+        let act = format!("mount {} on {}", kind.to_string_lossy(), target.display());
+        let cure = match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => "the directory must exist on the host",
+            Some(libc::ENODEV) => "this kernel does not have that filesystem",
+            _ => "the launcher needs CAP_SYS_ADMIN",
+        };
+        failure(Stage::Mounts, act, Some(target), &error, cure)
+    })
+}
+
+/// `/dev/shm`. The size is a decimal u64 of bytes: neither 2 GiB nor 4 GiB is special (mesos.md §6).
+fn mount_shm(size: Option<Bytes>) -> Result<(), Failure> {
+    let size = size.map(|Bytes(bytes)| bytes.to_string());
+    let mode = ("mode", "1777");
+    let options = size.as_deref().map_or_else(|| vec![mode], |size| vec![mode, ("size", size)]);
+    mount_at(Path::new("/dev/shm"), c"tmpfs", &options, Denied::Devices)
+}
+
+/// `/dev/mqueue`, where there is such a directory and such a filesystem; most hosts of containers have neither.
+fn mount_mqueue() -> Result<(), Failure> {
+    let target = Path::new("/dev/mqueue");
+    if !target.is_dir() {
+        return Ok(());
+    }
+    match mount_at(target, c"mqueue", &[], Denied::Programs) {
+        Err(failure) if failure.errno == Some(libc::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
+/// Groups first and the user last: without root's uid nothing else can be set. Root's too are set, since what the
+/// launcher was started with is not what the spec says (mesos.md §17.17).
+fn set_identity(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Failure> {
+    let permission = "the launcher needs CAP_SETUID and CAP_SETGID";
+    let all: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&all).map_err(|errno| {
+        failure(Stage::Group, format_args!("set groups {groups:?}"), None, &errno.into(), permission)
+    })?;
+    let group = Gid::from_raw(gid);
+    setresgid(group, group, group)
+        .map_err(|errno| failure(Stage::Group, format_args!("set group {gid}"), None, &errno.into(), permission))?;
+    let user = Uid::from_raw(uid);
+    setresuid(user, user, user)
+        .map_err(|errno| failure(Stage::User, format_args!("set user {uid}"), None, &errno.into(), permission))
+}
+
+/// chdir(2), as whoever the process is by now.
+fn change_directory(path: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = path else {
+        let message = "the plan has no sandbox to start in; this is a bug of berthd, please report it";
+        return Err(refusal(Stage::Directory, None, message));
+    };
+    chdir(path).map_err(|errno| {
+        let user = Uid::effective();
+        let cure = match errno {
+            nix::errno::Errno::ENOENT => "create it, or change working_directory".to_owned(),
+            nix::errno::Errno::ENOTDIR => "it is not a directory; change working_directory".to_owned(),
+            nix::errno::Errno::EACCES => format!("user {user} needs search permission on it and all above it"),
+            _ => "change working_directory".to_owned(),
+        };
+        failure(Stage::Directory, format_args!("change to {}", path.display()), Some(path), &errno.into(), cure)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::plan::{Phase, Program, Step, UnitSettings};
+
+    /// A plan of nothing but these.
+    fn plan(namespaces: &[Namespace], actions: &[Action]) -> Plan {
+        let steps = actions
+            .iter()
+            .map(|action| Step { isolator: "berth".to_owned(), phase: Phase::Mounts, action: action.clone() })
+            .collect();
+        let program = Program { executable: "x".to_owned(), argv: vec![], environment: vec![], init: false };
+        Plan {
+            container: "web".parse().unwrap(),
+            unit: UnitSettings::default(),
+            namespaces: namespaces.iter().copied().collect::<BTreeSet<_>>(),
+            sandbox: None,
+            steps,
+            program,
+            warnings: vec![],
+        }
+    }
+
+    #[test]
+    fn no_plan_mounts_on_the_host() {
+        use Action::{IsolateMounts, MountProc, SetUmask};
+        let table: [(&[Namespace], &[Action], bool); 5] = [
+            (&[], &[SetUmask { mask: 0 }], true),
+            (&[Namespace::Mount], &[SetUmask { mask: 0 }, IsolateMounts, MountProc], true),
+            (&[Namespace::Mount], &[MountProc, IsolateMounts], false),
+            (&[Namespace::Pid], &[IsolateMounts, MountProc], false),
+            (&[], &[MountProc], false),
+        ];
+        for (namespaces, actions, good) in table {
+            assert_eq!(check(&plan(namespaces, actions)).is_ok(), good, "{namespaces:?} {actions:?}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! How a main process is stopped: asked where it listens, killed where the kernel would not even tell it.
+//!
+//! The init of a pid namespace gets no signal that it has no handler for (pid_namespaces(7)): a SIGTERM to
+//! `sleep infinity` as PID 1 is lost, and everybody waits for the timeout.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    root::Root,
+    spec::{Name, Signal},
+    sys::{
+        proc::ProcStatus,
+        process::{pidfd_kill, pidfd_open, wait_end},
+    },
+};
+
+/// How long a killed process may take to end; one that waits for a disk takes what the disk takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What stops a main process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopAction {
+    /// Send the stop signal, and wait.
+    Signal,
+    /// The stop signal would be dropped: kill at once.
+    Kill,
+}
+
+/// What stops the process of which `status` was read.
+///
+/// A signal that it blocks counts as one that it takes: that is how sigwait(3) and signalfd(2) work, and a program
+/// that has it merely blocked for a moment must not be killed for it.
+#[must_use]
+pub fn decide(status: &ProcStatus, signal: Signal) -> StopAction {
+    if status.is_namespace_init() && !status.takes(signal.0) { StopAction::Kill } else { StopAction::Signal }
+}
+
+/// A stop, as the service manager asks for it in `ExecStop=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// Of which container.
+    pub container: Name,
+    /// Of which start.
+    pub invocation: String,
+    /// The service's main process, while there is one.
+    pub main_pid: Option<u32>,
+    /// What it is asked with.
+    pub signal: Signal,
+}
+
+/// Kills the main process if it must be killed; the service manager asks all others.
+///
+/// # Errors
+/// Where the process cannot be looked at or killed.
+pub fn run(stop: &Stop, root: &Root) -> io::Result<()> {
+    let Some(pid) = stop.main_pid.filter(|pid| *pid != 0) else { return Ok(()) };
+    match kill_deaf(stop, pid, root) {
+        // It ended on its own meanwhile.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Kills `pid` if the stop signal would be lost on it.
+fn kill_deaf(stop: &Stop, pid: u32, root: &Root) -> io::Result<()> {
+    let process = pidfd_open(pid)?;
+    let status = ProcStatus::read(Path::new("/proc"), pid)?;
+    // Still there after its status was read: so the status was its own.
+    pidfd_kill(&process, 0)?;
+    if decide(&status, stop.signal) == StopAction::Signal {
+        return Ok(());
+    }
+    // Best effort: without the note the stop is shown as a kill, and that is better than no stop.
+    drop(note(&marker(root, &stop.container), &stop.invocation));
+    pidfd_kill(&process, libc::SIGKILL)?;
+    wait_end(&process, PATIENCE).map(drop)
+}
+
+/// The note that a stop had to kill: it holds the invocation, and lets berthd tell a clean stop from a crash.
+#[must_use]
+pub fn marker(root: &Root, container: &Name) -> PathBuf {
+    root.runtime().join("stops").join(container.as_str())
+}
+
+/// Writes the note, whole or not at all.
+fn note(path: &Path, invocation: &str) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    // No container is called so: names have no dot.
+    let new = path.with_extension("new");
+    fs::write(&new, invocation)?;
+    fs::rename(&new, path)
+}
+
+/// A signal by name or number: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`, `RTMAX-1`.
+#[must_use]
+pub fn parse_signal(text: &str) -> Option<Signal> {
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(Signal(number));
+    }
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    let realtime = |base: i32, rest: &str, sign: char| {
+        let offset = if rest.is_empty() { 0 } else { rest.strip_prefix(sign)?.parse::<i32>().ok()? };
+        let number = if sign == '+' { base.checked_add(offset)? } else { base.checked_sub(offset)? };
+        (34..=64).contains(&number).then_some(Signal(number))
+    };
+    if let Some(rest) = name.strip_prefix("RTMIN") {
+        return realtime(34, rest, '+');
+    }
+    if let Some(rest) = name.strip_prefix("RTMAX") {
+        return realtime(64, rest, '-');
+    }
+    format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| Signal(signal as i32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_deaf_init_is_killed() {
+        let term = 1 << 14;
+        let table = [
+            (vec![7, 1], 0, 0, StopAction::Kill),
+            (vec![7, 1], term, 0, StopAction::Signal),
+            (vec![7, 1], 0, term, StopAction::Signal),
+            (vec![7], 0, 0, StopAction::Signal),
+            (vec![7, 3], 0, 0, StopAction::Signal),
+        ];
+        for (ns_pids, caught, blocked, expected) in table {
+            let status = ProcStatus { ns_pids, caught, blocked };
+            assert_eq!(decide(&status, Signal::TERM), expected, "{status:?}");
+        }
+        let deaf_to_quit = ProcStatus { ns_pids: vec![7, 1], caught: term, blocked: 0 };
+        assert_eq!(decide(&deaf_to_quit, Signal(3)), StopAction::Kill);
+        assert_eq!(decide(&deaf_to_quit, Signal::KILL), StopAction::Kill);
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        let table = [
+            ("SIGTERM", Some(15)),
+            ("TERM", Some(15)),
+            ("15", Some(15)),
+            ("SIGRTMIN+3", Some(37)),
+            ("RTMIN", Some(34)),
+            ("SIGRTMAX-1", Some(63)),
+            ("0", None),
+            ("65", None),
+            ("RTMIN+31", None),
+            ("RTMAX-99", None),
+            ("term", None),
+            ("", None),
+        ];
+        for (text, number) in table {
+            assert_eq!(parse_signal(text), number.map(Signal), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_main_process_is_nothing_to_stop() {
+        let root = Root::new("/");
+        let stop =
+            Stop { container: "web".parse().unwrap(), invocation: String::new(), main_pid: None, signal: Signal::TERM };
+        for main_pid in [None, Some(0), Some(u32::MAX)] {
+            assert!(run(&Stop { main_pid, ..stop.clone() }, &root).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_note_is_written_whole() {
+        let world = tempfile::tempdir().unwrap();
+        let path = marker(&Root::new(world.path()), &"web".parse().unwrap());
+        note(&path, "abc").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "abc");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+}

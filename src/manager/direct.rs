@@ -1,1 +1,0 @@
-//! berthd as the service manager, where there is no systemd.

@@ -1,0 +1,632 @@
+//! The task: orders, ends of processes and deadlines in; effects of the state machines out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    Setup,
+    cgroup::{Cgroups, Home},
+    graph::{self, Graph},
+    jobs::{Job, Jobs, Wish},
+    kernel::{self, Reaped},
+    process::{self, Handle},
+    unit::{Effect, Input, Machine},
+    watch::Watcher,
+};
+use crate::{
+    manager::{self, Active, Batch, Event, Events, Exit, JobError, JobVerb, Order, Process, Unit},
+    plan::UnitSettings,
+    spec::Name,
+};
+
+/// How often the removal of a cgroup is tried; the delay doubles from [`FIRST_RETRY`], two and a half seconds in all.
+const REMOVALS: u32 = 8;
+
+/// The delay before the second try.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+
+/// What a watched process is to its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Its launcher.
+    Launcher,
+    /// Its main process.
+    Main,
+    /// One that is left over, and was killed.
+    Left,
+}
+
+/// A process whose end is waited for.
+#[derive(Debug)]
+struct Watched {
+    /// Whose.
+    name: Name,
+    /// As what.
+    role: Role,
+    /// Which.
+    handle: Handle,
+}
+
+/// A unit and what it has in the world.
+#[derive(Debug)]
+struct Entry {
+    /// Its state.
+    machine: Machine,
+    /// What was last told of it.
+    told: Unit,
+    /// Whether its settings are gone; it is forgotten when it is dead.
+    gone: bool,
+    /// Its cgroup, where one could be made.
+    home: Option<Home>,
+    /// When its cgroup is tried to be removed again, and which try that is.
+    removal: Option<(Instant, u32)>,
+}
+
+impl Entry {
+    /// A unit that never ran.
+    fn new(settings: UnitSettings) -> Self {
+        let machine = Machine::new(settings);
+        let told = machine.view.clone();
+        Self { machine, told, gone: false, home: None, removal: None }
+    }
+
+    /// When something is due.
+    fn due(&self) -> Option<Instant> {
+        self.machine.deadline().into_iter().chain(self.removal.map(|(at, _)| at)).min()
+    }
+}
+
+/// The direct manager.
+#[derive(Debug)]
+pub struct Actor {
+    /// Where things are.
+    setup: Setup,
+    /// To whom it reports.
+    events: Events,
+    /// The host's cgroups.
+    cgroups: Cgroups,
+    /// Whether it was said that there are none.
+    homeless: bool,
+    /// Tells when a process has ended.
+    watcher: Watcher,
+    /// The processes whose end is waited for.
+    watched: BTreeMap<u64, Watched>,
+    /// The last number given to one.
+    last: u64,
+    /// All units.
+    units: BTreeMap<Name, Entry>,
+    /// What is not done yet.
+    jobs: Jobs,
+    /// Units of systemd's that specs speak of, said once.
+    strangers: BTreeSet<String>,
+}
+
+impl Actor {
+    /// Runs until the last handle is dropped. Containers stay.
+    pub async fn run(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>, events: Events) {
+        let (sender, mut ended) = mpsc::unbounded_channel();
+        let watcher = match Watcher::new(sender) {
+            Ok(watcher) => watcher,
+            Err(error) => return refuse_all(&mut orders, &events, &error.to_string()).await,
+        };
+        let mut actor = Self::new(setup, events, watcher);
+        actor.cgroups.sweep();
+        while let Ok(order) = orders.try_recv() {
+            actor.order(order);
+        }
+        actor.snapshot();
+        loop {
+            tokio::select! {
+                biased; // what a launcher reported comes before the launcher's end
+                order = orders.recv() => match order {
+                    Some(order) => actor.order(order),
+                    None => return,
+                },
+                Some(number) = ended.recv() => actor.ended(number),
+                () = sleep_until(actor.due()) => actor.expire(),
+            }
+        }
+    }
+
+    /// Nothing runs yet.
+    fn new(setup: Setup, events: Events, watcher: Watcher) -> Self {
+        let cgroups = Cgroups::of(&setup.root);
+        Self {
+            setup,
+            events,
+            cgroups,
+            homeless: false,
+            watcher,
+            watched: BTreeMap::new(),
+            last: 0,
+            units: BTreeMap::new(),
+            jobs: Jobs::default(),
+            strangers: BTreeSet::new(),
+        }
+    }
+
+    /// Does what it is told.
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Apply(batch) => self.apply(batch),
+            Order::Armed { name, invocation, process } => self.armed(&name, &invocation, process),
+            Order::Adopt { name, invocation, process, settings } => self.adopt(&name, invocation, process, *settings),
+            Order::ResetFailed(name) => self.feed(&name, Input::ResetFailed),
+        }
+        self.advance();
+    }
+
+    /// New settings, then jobs.
+    fn apply(&mut self, batch: Batch) {
+        for (name, settings) in batch.settings {
+            match settings {
+                Some(settings) => self.settle(&name, settings),
+                None => self.forget(&name),
+            }
+        }
+        for manager::Job { verb, name, token } in batch.jobs {
+            match verb {
+                JobVerb::Start => self.want_up(&name, Wish::Up, token),
+                JobVerb::Restart => self.want_again(&name, token),
+                JobVerb::TryRestart if self.is_up(&name) => self.want_again(&name, token),
+                JobVerb::TryRestart => self.tell(Event::JobDone { name, token, result: Ok(()) }),
+                JobVerb::Stop => self.want_down(&name, token),
+            }
+        }
+    }
+
+    /// Takes settings; they hold from the next decision on.
+    fn settle(&mut self, name: &Name, settings: UnitSettings) {
+        for unit in graph::strangers(&settings) {
+            if self.strangers.insert(unit.clone()) {
+                tracing::info!("{unit} is not available here: without systemd only containers wait for each other");
+            }
+        }
+        let entry = self.units.entry(name.clone()).or_insert_with(|| Entry::new(UnitSettings::default()));
+        entry.machine.settings = settings;
+        entry.gone = false;
+    }
+
+    /// The container is gone; a unit that runs is known until it has ended.
+    fn forget(&mut self, name: &Name) {
+        if let Some(entry) = self.units.get_mut(name) {
+            entry.gone = true;
+        }
+        self.bury(name);
+    }
+
+    /// Forgets a unit that is gone and dead.
+    fn bury(&mut self, name: &Name) {
+        let over = |entry: &Entry| entry.gone && entry.machine.is_dead() && entry.removal.is_none();
+        if self.units.get(name).is_some_and(over) && !self.has_jobs(name) {
+            self.units.remove(name);
+        }
+    }
+
+    /// Whether jobs of a unit are under way.
+    fn has_jobs(&self, name: &Name) -> bool {
+        [Wish::Up, Wish::Down, Wish::Again].iter().any(|&wish| self.jobs.has(name, wish))
+    }
+
+    /// A start, and those of what it requires and wants.
+    fn want_up(&mut self, name: &Name, wish: Wish, token: u64) {
+        let mut pulled = graph::pulled_in(&self.graph(), name);
+        pulled.remove(name);
+        for other in pulled {
+            if !self.is_running(&other) && !self.jobs.has(&other, Wish::Up) {
+                self.add(&other, Wish::Up, None);
+            }
+        }
+        self.add(name, wish, Some(token));
+    }
+
+    /// A stop, and those of what requires it.
+    fn want_down(&mut self, name: &Name, token: u64) {
+        for other in self.living_dependents(name) {
+            self.add(&other, Wish::Down, None);
+        }
+        self.add(name, Wish::Down, Some(token));
+    }
+
+    /// A restart, and those of what requires it.
+    fn want_again(&mut self, name: &Name, token: u64) {
+        let dependents = self.living_dependents(name);
+        self.want_up(name, Wish::Again, token);
+        for other in dependents {
+            self.add(&other, Wish::Again, None);
+        }
+    }
+
+    /// Those that require a unit and are up, or about to be.
+    fn living_dependents(&self, name: &Name) -> Vec<Name> {
+        let mut dependents = graph::dependents(&self.graph(), name);
+        dependents.remove(name);
+        dependents.into_iter().filter(|other| self.is_up(other) || self.jobs.has(other, Wish::Up)).collect()
+    }
+
+    /// Takes a job; one that it contradicts and that still waits is canceled.
+    fn add(&mut self, name: &Name, wish: Wish, token: Option<u64>) {
+        let canceled = self.jobs.add(name, wish, token);
+        self.end_jobs(canceled, "canceled");
+    }
+
+    /// Whether a unit runs, or is about to.
+    fn is_up(&self, name: &Name) -> bool {
+        let up = |entry: &Entry| matches!(entry.machine.view.active, Active::Active | Active::Activating);
+        self.units.get(name).is_some_and(up)
+    }
+
+    /// Whether a unit runs.
+    fn is_running(&self, name: &Name) -> bool {
+        self.units.get(name).is_some_and(|entry| entry.machine.view.active == Active::Active)
+    }
+
+    /// All settings.
+    fn graph(&self) -> Graph<'_> {
+        self.units.iter().map(|(name, entry)| (name, &entry.machine.settings)).collect()
+    }
+
+    /// Hands out the jobs that nothing stands before.
+    fn advance(&mut self) {
+        loop {
+            let graph = self.units.iter().map(|(name, entry)| (name, &entry.machine.settings)).collect();
+            let Some((id, job)) = self.jobs.next(&graph) else { return };
+            self.units.entry(job.name.clone()).or_insert_with(|| Entry::new(UnitSettings::default()));
+            self.feed(
+                &job.name,
+                match job.wish {
+                    Wish::Up => Input::Start(id),
+                    Wish::Down => Input::Stop(id),
+                    Wish::Again => Input::Restart(id),
+                },
+            );
+        }
+    }
+
+    /// Ends jobs that nobody began.
+    fn end_jobs(&self, jobs: Vec<Job>, word: &str) {
+        for Job { name, token, .. } in jobs {
+            if let Some(token) = token {
+                self.tell(Event::JobDone { name, token, result: Err(JobError::Ended(word.into())) });
+            }
+        }
+    }
+
+    /// The launcher's report: from now on the main process is known.
+    fn armed(&mut self, name: &Name, invocation: &str, process: Process) {
+        let expected = self.units.get(name).is_some_and(|entry| {
+            entry.machine.awaits_child() && entry.machine.view.invocation.as_deref() == Some(invocation)
+        });
+        if !expected {
+            return tracing::warn!("{name}: a launcher of another start has armed process {}; ignored", process.pid);
+        }
+        let launcher = self.find(name, Role::Launcher).map(|number| (number, self.pid(number)));
+        let in_place = launcher.is_some_and(|(_, pid)| pid == Some(process.pid));
+        if let Some((number, _)) = launcher.filter(|_| in_place) {
+            self.watched.entry(number).and_modify(|watched| watched.role = Role::Main);
+        } else {
+            let Some(handle) = Handle::verified(&self.setup.root, process) else {
+                return tracing::warn!("{name}: process {} is not the one that was armed; ignored", process.pid);
+            };
+            self.watch(name, Role::Main, handle);
+        }
+        self.feed(name, Input::Armed { pid: process.pid, in_place });
+    }
+
+    /// A container of an earlier berthd's: watched if it lives, else ended in a way that nobody knows.
+    fn adopt(&mut self, name: &Name, invocation: String, process: Option<Process>, settings: UnitSettings) {
+        self.settle(name, settings);
+        if self.units.get(name).is_some_and(|entry| !entry.machine.is_dead()) {
+            return tracing::warn!("{name}: runs already; not adopted again");
+        }
+        let home = self.cgroups.find(name);
+        let cgroup = home.as_ref().map(|home| home.path().to_owned());
+        let main = process.and_then(|process| Handle::verified(&self.setup.root, process));
+        if let Some(entry) = self.units.get_mut(name) {
+            entry.home = home;
+        }
+        let pid = main.as_ref().map(|main| main.pid);
+        let watched = main.is_some_and(|main| self.watch(name, Role::Main, main));
+        self.feed_quietly(name, Input::Adopted { invocation, cgroup, pid });
+        if watched { self.show(name) } else { self.feed(name, Input::MainEnded(None)) }
+    }
+
+    /// A watched process has ended.
+    fn ended(&mut self, number: u64) {
+        let Some(Watched { name, role, handle }) = self.watched.remove(&number) else { return };
+        let exit = exit_of(&handle);
+        match role {
+            Role::Launcher => {
+                if self.find(&name, Role::Main).is_none() && self.awaits_child(&name) {
+                    kernel::reap_group(handle.pid); // a child that was never armed
+                }
+                self.feed(&name, Input::LauncherEnded(exit));
+            }
+            Role::Main => self.feed(&name, Input::MainEnded(exit)),
+            Role::Left => {}
+        }
+        self.look_for_more(&name);
+        self.advance();
+    }
+
+    /// Whether a unit's launcher has not armed its child yet.
+    fn awaits_child(&self, name: &Name) -> bool {
+        self.units.get(name).is_some_and(|entry| entry.machine.awaits_child())
+    }
+
+    /// When all known processes of a killed unit have ended: those that came meanwhile.
+    fn look_for_more(&mut self, name: &Name) {
+        let killed = self.units.get(name).is_some_and(|entry| entry.machine.is_killed());
+        if killed && !self.is_watched(name) && self.kill(name) {
+            self.feed(name, Input::Empty);
+        }
+    }
+
+    /// Whether the end of some process of a unit is waited for.
+    fn is_watched(&self, name: &Name) -> bool {
+        self.watched.values().any(|watched| watched.name == *name)
+    }
+
+    /// What is due.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> = self.units.iter().filter(|(_, e)| e.due().is_some_and(|at| at <= now)).collect();
+        let due: Vec<_> = due.into_iter().map(|(name, _)| name.clone()).collect();
+        for name in due {
+            if self.units.get(&name).is_some_and(|e| e.machine.deadline().is_some_and(|at| at <= now)) {
+                self.feed(&name, Input::Expired);
+            }
+            if self.units.get(&name).is_some_and(|e| e.removal.is_some_and(|(at, _)| at <= now)) {
+                self.clean(&name);
+                self.bury(&name);
+            }
+        }
+        self.advance();
+    }
+
+    /// The next time at which something is due.
+    fn due(&self) -> Option<Instant> {
+        self.units.values().filter_map(Entry::due).min()
+    }
+
+    /// Gives a unit an input, does all that follows, and tells what has changed.
+    fn feed(&mut self, name: &Name, input: Input) {
+        self.feed_quietly(name, input);
+        self.show(name);
+        self.bury(name);
+    }
+
+    /// As `feed`, without telling.
+    fn feed_quietly(&mut self, name: &Name, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let Some(entry) = self.units.get_mut(name) else { return };
+            for effect in entry.machine.step(Instant::now(), input) {
+                inputs.extend(self.perform(name, effect));
+            }
+        }
+    }
+
+    /// Does one effect; what follows at once is the next input.
+    fn perform(&mut self, name: &Name, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Spawn => return Some(self.launch(name)),
+            Effect::Signal => return self.signal(name),
+            Effect::Kill => return self.kill(name).then_some(Input::Empty),
+            Effect::Clean => self.clean(name),
+            Effect::Show(unit) => self.show_as(name, *unit),
+            Effect::Done(id, result) => self.job_done(id, result),
+        }
+        None
+    }
+
+    /// Starts the launcher in the cgroup of its container.
+    fn launch(&mut self, name: &Name) -> Input {
+        for old in self.watched.values_mut().filter(|old| old.name == *name) {
+            old.role = Role::Left; // of a run that not even SIGKILL has ended
+        }
+        let home = self.make_home(name);
+        let started = process::invocation(&self.setup.root).and_then(|invocation| {
+            let handle = process::spawn(&self.setup, name, &invocation)?;
+            Ok((invocation, handle))
+        });
+        let (invocation, handle) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                self.keep(name, home);
+                return Input::SpawnFailed(format!("{}: {error}", self.setup.launcher.display()));
+            }
+        };
+        if let Some(Err(reason)) = home.as_ref().map(|home| home.add(handle.pid)) {
+            tracing::warn!("{name}: its processes are not all in its cgroup: {reason}");
+        }
+        let cgroup = home.as_ref().map(|home| home.path().to_owned());
+        self.keep(name, home);
+        if self.watch(name, Role::Launcher, handle) {
+            Input::Spawned { invocation, cgroup }
+        } else {
+            Input::SpawnFailed("its processes cannot be watched".into())
+        }
+    }
+
+    /// Makes the cgroup, or says once why not. Whoever is in it from a run that nobody knows is killed.
+    fn make_home(&mut self, name: &Name) -> Option<Home> {
+        match self.cgroups.make(name) {
+            Ok(home) => {
+                let left = home.members();
+                if !left.is_empty() {
+                    tracing::warn!("{name}: {} processes of an earlier run are killed", left.len());
+                    home.kill();
+                }
+                Some(home)
+            }
+            Err(reason) => {
+                if !std::mem::replace(&mut self.homeless, true) {
+                    tracing::warn!("containers run without cgroups of their own here: {reason}");
+                }
+                None
+            }
+        }
+    }
+
+    /// Keeps the cgroup with its unit.
+    fn keep(&mut self, name: &Name, home: Option<Home>) {
+        if let Some(entry) = self.units.get_mut(name) {
+            entry.home = home;
+            entry.removal = None;
+        }
+    }
+
+    /// Sends the stop signal, if the main process notices it.
+    fn signal(&mut self, name: &Name) -> Option<Input> {
+        let signal = self.units.get(name)?.machine.settings.kill_signal();
+        let main = &self.watched.get(&self.find(name, Role::Main)?)?.handle;
+        let signals = process::signals(&self.setup.root, main.pid)?; // no status: it has just ended
+        if !signals.hears(signal) {
+            return Some(Input::Deaf);
+        }
+        match kernel::send(&main.fd, signal.0) {
+            Ok(()) => None,
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => None,
+            Err(error) => {
+                tracing::warn!("{name}: signal {} cannot be sent, it is killed: {error}", signal.0);
+                Some(Input::Deaf)
+            }
+        }
+    }
+
+    /// Kills all that is left of a unit, and waits for it; whether there is nothing to wait for.
+    fn kill(&mut self, name: &Name) -> bool {
+        for watched in self.watched.values().filter(|watched| watched.name == *name) {
+            kernel::send(&watched.handle.fd, crate::spec::Signal::KILL.0).ok(); // has ended, and is about to say so
+        }
+        let Some(entry) = self.units.get(name) else { return true };
+        let left = match (&entry.home, &entry.machine.view.invocation) {
+            (Some(home), _) => home.members(),
+            (None, Some(invocation)) => process::by_invocation(&self.setup.root, invocation),
+            (None, None) => Vec::new(),
+        };
+        let known: BTreeSet<u32> = self.watched.values().map(|watched| watched.handle.pid).collect();
+        let handles: Vec<_> =
+            left.iter().filter(|pid| !known.contains(pid)).filter_map(|&pid| Handle::open(pid).ok()).collect();
+        match &entry.home {
+            Some(home) if !left.is_empty() => home.kill(),
+            _ => process::kill_all(&left),
+        }
+        for handle in handles {
+            self.watch(name, Role::Left, handle);
+        }
+        !self.is_watched(name)
+    }
+
+    /// Removes a unit's cgroup; later, if somebody is still dying in it.
+    fn clean(&mut self, name: &Name) {
+        let Some(entry) = self.units.get_mut(name) else { return };
+        let tries = entry.removal.take().map_or(0, |(_, tries)| tries) + 1;
+        let Some(Err(error)) = entry.home.as_ref().map(Home::remove) else {
+            entry.home = None;
+            return;
+        };
+        if tries < REMOVALS {
+            entry.removal = Some((Instant::now() + FIRST_RETRY * 2u32.pow(tries - 1), tries));
+        } else {
+            tracing::warn!("{name}: its cgroup stays: {error}");
+        }
+    }
+
+    /// Waits for the end of a process.
+    fn watch(&mut self, name: &Name, role: Role, handle: Handle) -> bool {
+        self.last += 1;
+        if let Err(error) = self.watcher.add(&handle.fd, self.last) {
+            tracing::error!("{name}: process {} cannot be watched: {error}", handle.pid);
+            kernel::send(&handle.fd, crate::spec::Signal::KILL.0).ok(); // what is not watched does not run
+            return false;
+        }
+        self.watched.insert(self.last, Watched { name: name.clone(), role, handle });
+        true
+    }
+
+    /// The number of a unit's launcher or main process.
+    fn find(&self, name: &Name, role: Role) -> Option<u64> {
+        self.watched.iter().find(|(_, watched)| watched.role == role && watched.name == *name).map(|(&n, _)| n)
+    }
+
+    /// The process behind a number.
+    fn pid(&self, number: u64) -> Option<u32> {
+        self.watched.get(&number).map(|watched| watched.handle.pid)
+    }
+
+    /// A job ended; a start that failed fails those that require it.
+    fn job_done(&mut self, id: u64, result: Result<(), JobError>) {
+        let Some(Job { name, wish, token, .. }) = self.jobs.done(id) else { return };
+        if result.is_err() && wish != Wish::Down {
+            let graph = self.units.iter().map(|(name, entry)| (name, &entry.machine.settings)).collect();
+            let failed = self.jobs.fail_dependents(&graph, &name);
+            self.end_jobs(failed, "dependency");
+        }
+        if let Some(token) = token {
+            self.tell(Event::JobDone { name, token, result });
+        }
+    }
+
+    /// Tells how a unit is, if that is news.
+    fn show(&mut self, name: &Name) {
+        if let Some(unit) = self.units.get(name).map(|entry| entry.machine.view.clone()) {
+            self.show_as(name, unit);
+        }
+    }
+
+    /// Tells that a unit is or was so.
+    fn show_as(&mut self, name: &Name, unit: Unit) {
+        let Some(entry) = self.units.get_mut(name).filter(|entry| entry.told != unit) else { return };
+        entry.told = unit.clone();
+        self.tell(Event::Changed(name.clone(), Box::new(unit)));
+    }
+
+    /// Tells all units.
+    fn snapshot(&self) {
+        let units = self.units.iter().map(|(name, entry)| (name.clone(), entry.machine.view.clone()));
+        self.tell(Event::Snapshot(units.collect()));
+    }
+
+    /// Sends an event.
+    fn tell(&self, event: Event) {
+        self.events.send(event).ok(); // nobody listens: berthd ends
+    }
+}
+
+/// Takes the exit status of a process that has ended, as far as it can be known.
+fn exit_of(handle: &Handle) -> Option<Exit> {
+    match kernel::reap(&handle.fd) {
+        Ok(Reaped::Ended(exit)) => Some(exit),
+        Ok(Reaped::Foreign | Reaped::Running) => kernel::exit_of_foreign(&handle.fd),
+        Err(error) => {
+            tracing::error!("process {}: its status cannot be had: {error}", handle.pid);
+            None
+        }
+    }
+}
+
+/// Sleeps until then; for ever, if nothing is due.
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is left to do where processes cannot be watched.
+async fn refuse_all(orders: &mut mpsc::UnboundedReceiver<Order>, events: &Events, reason: &str) {
+    events.send(Event::Away(format!("processes cannot be watched: {reason}"))).ok(); // nobody listens: berthd ends
+    while let Some(order) = orders.recv().await {
+        let Order::Apply(batch) = order else { continue };
+        for manager::Job { name, token, .. } in batch.jobs {
+            let result = Err(JobError::Refused(format!("processes cannot be watched: {reason}")));
+            events.send(Event::JobDone { name, token, result }).ok(); // nobody listens: berthd ends
+        }
+    }
+}

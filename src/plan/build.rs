@@ -1,0 +1,156 @@
+//! Making a plan: the core's own steps, then each isolator's.
+
+use std::{collections::BTreeSet, path::Path};
+
+use super::{Action, Namespace, Phase, Plan, Program, Step, UnitSettings};
+use crate::{
+    config::NamespacesConfig,
+    host::{Host, users},
+    isolators::{Check, Isolator, ORDER},
+    protocol::{Failure, Stage},
+    spec::{Name, Spec, command},
+};
+
+/// Where a program looks for others, if its spec does not say (systemd.exec(5), `$PATH`).
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Who asks for the steps that every container gets.
+const CORE: &str = "berth";
+
+/// What a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Build<'a> {
+    /// Whose.
+    pub name: &'a Name,
+    /// From what.
+    pub spec: &'a Spec,
+    /// For which host.
+    pub host: &'a Host,
+    /// The isolators that are enabled.
+    pub enabled: &'a [&'static dyn Isolator],
+    /// The administrator's word on namespaces.
+    pub policy: &'a NamespacesConfig,
+}
+
+/// Plans a start. Reads the host and changes nothing.
+///
+/// # Errors
+/// The first thing that the spec asks and that this host cannot give.
+pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
+    let account = users::resolve(&from.spec.identity)?;
+    let mut plan = Plan {
+        container: from.name.clone(),
+        unit: UnitSettings::of(from.spec),
+        namespaces: BTreeSet::new(),
+        sandbox: None,
+        steps: Vec::new(),
+        program: program(from.name, from.spec, &account)?,
+        warnings: Vec::new(),
+    };
+    isolate(from, &mut plan)?;
+    if plan.program.init && !plan.namespaces.contains(&Namespace::Pid) {
+        return Err(config("init = true needs a pid namespace of the container's own (namespaces.pid = \"private\")"));
+    }
+    let core = |phase, action| Step { isolator: CORE.to_owned(), phase, action };
+    if plan.namespaces.contains(&Namespace::Mount) {
+        plan.steps.insert(0, core(Phase::Namespaces, Action::IsolateMounts));
+    }
+    let users::Account { uid, gid, groups, .. } = account;
+    plan.steps.push(core(Phase::Identity, Action::SetIdentity { uid, gid, groups }));
+    plan.steps.push(core(Phase::Identity, Action::SetUmask { mask: from.spec.umask }));
+    let path = from.spec.working_directory.clone();
+    plan.steps.push(core(Phase::Identity, Action::ChangeDirectory { path }));
+    plan.steps.sort_by_key(|step| step.phase);
+    Ok(plan)
+}
+
+/// Asks each enabled isolator, and refuses what only a disabled one could give.
+fn isolate(from: Build<'_>, plan: &mut Plan) -> Result<(), Failure> {
+    let sandboxes = from.host.root.sandboxes(from.name);
+    let check = Check { spec: from.spec, host: from.host, policy: from.policy, sandboxes: &sandboxes };
+    for isolator in ORDER {
+        let name = isolator.name();
+        if from.enabled.iter().any(|enabled| enabled.name() == name) {
+            isolator.check(&check, plan).map_err(|refusal| refusal.failure)?;
+        } else if let Some(key) = isolator.wanted_by(from.spec) {
+            return Err(config(&format!(
+                "{key} needs the isolator {name}, which is not enabled here; add \"{name}\" to isolation in \
+                 berthd.toml, or remove {key}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The program, with the environment that a service of this user would have (systemd.exec(5)).
+fn program(name: &Name, spec: &Spec, account: &users::Account) -> Result<Program, Failure> {
+    let (executable, argv) = command::resolve(&spec.command, &command::ImageCommand::default())
+        .map_err(|error| config(&error.to_string()))?;
+    let mut environment = vec![("PATH".to_owned(), DEFAULT_PATH.to_owned())];
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    if let Some(user) = &account.name {
+        environment.extend([("USER".to_owned(), user.clone()), ("LOGNAME".to_owned(), user.clone())]);
+    }
+    environment.extend(account.home.iter().map(|home| ("HOME".to_owned(), text(home))));
+    environment.extend(account.shell.iter().map(|shell| ("SHELL".to_owned(), text(shell))));
+    environment.push(("BERTH_CONTAINER".to_owned(), name.to_string()));
+    for (key, value) in &spec.environment {
+        set(&mut environment, key, value);
+    }
+    Ok(Program { executable, argv, environment, init: spec.service.init })
+}
+
+/// Sets a variable, in place of one of the same name.
+fn set(environment: &mut Vec<(String, String)>, key: &str, value: &str) {
+    match environment.iter_mut().find(|(name, _)| name == key) {
+        Some((_, present)) => value.clone_into(present),
+        None => environment.push((key.to_owned(), value.to_owned())),
+    }
+}
+
+/// A failure that only an edit mends.
+fn config(message: &str) -> Failure {
+    Failure { stage: Stage::Config, errno: None, path: None, message: message.to_owned() }
+}
+
+impl Plan {
+    /// Fills in the sandbox of a run: where the program starts, and `BERTH_SANDBOX` (as `MESOS_SANDBOX`, which
+    /// programs written for Mesos read) unless the spec sets them.
+    pub fn place(&mut self, sandbox: &Path) {
+        self.sandbox = Some(sandbox.to_owned());
+        for key in ["BERTH_SANDBOX", "MESOS_SANDBOX"] {
+            if !self.program.environment.iter().any(|(name, _)| name == key) {
+                self.program.environment.push((key.to_owned(), sandbox.to_string_lossy().into_owned()));
+            }
+        }
+    }
+
+    /// The user and group that the program gets.
+    #[must_use]
+    pub fn owner(&self) -> (u32, u32) {
+        self.steps
+            .iter()
+            .find_map(|step| match step.action {
+                Action::SetIdentity { uid, gid, .. } => Some((uid, gid)),
+                _ => None,
+            })
+            .unwrap_or((0, 0))
+    }
+}
+
+/// The keys, of those that differ between two specs, that only a restart applies; the rest is live or not about
+/// what runs.
+#[must_use]
+pub fn needs_restart(old: &Spec, new: &Spec) -> Vec<&'static str> {
+    let differs: [(&'static str, bool); 7] = [
+        ("command", old.command != new.command),
+        ("user", old.identity != new.identity),
+        ("working_directory", old.working_directory != new.working_directory),
+        ("environment", old.environment != new.environment),
+        ("umask", old.umask != new.umask),
+        ("sandbox", old.sandbox != new.sandbox),
+        ("service.init", old.service.init != new.service.init),
+    ];
+    let core = differs.into_iter().filter_map(|(key, differs)| differs.then_some(key));
+    core.chain(ORDER.iter().flat_map(|isolator| isolator.needs_restart(old, new))).collect()
+}

@@ -1,0 +1,164 @@
+//! What is to be done about one container, and how its state is called: pure, from what is wanted, what was done
+//! and what the service manager sees.
+//!
+//! A running container is compared with its spec each time (so an edit that a crash of berthd interrupted is still
+//! carried out). A container that does not run is started only when its files changed since berthd last acted, or
+//! were never seen in this boot: an operator's stop is not undone.
+
+use crate::{
+    manager::{Active, Exit, JobVerb, Unit},
+    observe::Lifecycle,
+    plan,
+    spec::{OnChange, Spec},
+    state::Record,
+};
+
+/// What the files say.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// A good spec, and its digest.
+    Good(&'a Spec, &'a str),
+    /// Mistakes: what runs is left alone.
+    Bad,
+    /// Masked by an empty file or a link to `/dev/null`.
+    Masked,
+    /// No file.
+    Gone,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// Nothing, and nothing is owed.
+    Rest,
+    /// Nothing now: a job or a transition is under way, and its end asks again.
+    Wait,
+    /// A job; when it is done the spec has been acted on.
+    Job(JobVerb),
+    /// Nothing, but the spec counts as acted on.
+    Acknowledge,
+    /// Clean up what is left and forget the container.
+    Forget,
+}
+
+/// Decides. `busy`: a job or a launch of this container is under way.
+#[must_use]
+pub fn deed(wanted: Wanted<'_>, record: &Record, unit: &Unit, busy: bool) -> Deed {
+    if busy {
+        return Deed::Wait;
+    }
+    match wanted {
+        Wanted::Bad => Deed::Rest,
+        Wanted::Gone | Wanted::Masked => unwanted(wanted, record, unit),
+        Wanted::Good(spec, digest) => {
+            let edited = record.acted_on.as_deref() != Some(digest);
+            let deed = good(spec, digest, edited, record, unit);
+            if deed == Deed::Rest && edited { Deed::Acknowledge } else { deed }
+        }
+    }
+}
+
+/// Decides for a container without a spec of its own.
+fn unwanted(wanted: Wanted<'_>, record: &Record, unit: &Unit) -> Deed {
+    match unit.active {
+        Active::Inactive | Active::Failed if matches!(wanted, Wanted::Gone) || !record.is_blank() => Deed::Forget,
+        Active::Inactive | Active::Failed => Deed::Rest,
+        Active::Deactivating => Deed::Wait,
+        // Somebody starts what has no spec: its launcher is about to be refused, with the reason.
+        Active::Activating if unit.sub != "auto-restart" && record.run.is_none() => Deed::Wait,
+        _ => Deed::Job(JobVerb::Stop),
+    }
+}
+
+/// Decides for a good spec.
+fn good(spec: &Spec, digest: &str, edited: bool, record: &Record, unit: &Unit) -> Deed {
+    if unit.masked {
+        return Deed::Rest;
+    }
+    match unit.active {
+        Active::Active | Active::Reloading => {
+            if spec.on_change == OnChange::Restart && !pending(spec, digest, record, unit).is_empty() {
+                Deed::Job(JobVerb::TryRestart)
+            } else {
+                Deed::Rest
+            }
+        }
+        Active::Activating if unit.sub == "auto-restart" => {
+            if edited && record.acted_on.is_some() {
+                Deed::Job(JobVerb::Restart)
+            } else {
+                Deed::Rest
+            }
+        }
+        Active::Activating | Active::Deactivating => Deed::Wait,
+        Active::Inactive | Active::Failed => {
+            let state = lifecycle(Wanted::Good(spec, digest), record, unit);
+            let first = record.acted_on.is_none();
+            // A start that systemd queued at boot, before the unit had its settings, is asked for again so that
+            // `requires` and `wants` are heeded.
+            let asked = spec.autostart || (first && unit.queued);
+            if asked && edited && (first || state != Lifecycle::Stopped) {
+                Deed::Job(JobVerb::Start)
+            } else {
+                Deed::Rest
+            }
+        }
+    }
+}
+
+/// The keys in which a running container differs from its spec and that only a restart applies.
+#[must_use]
+pub fn pending(spec: &Spec, digest: &str, record: &Record, unit: &Unit) -> Vec<&'static str> {
+    match &record.run {
+        Some(run) if unit.invocation.as_ref() == Some(&run.invocation) && run.digest != digest => {
+            plan::needs_restart(&run.spec, spec)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The state of a container in one word.
+#[must_use]
+pub fn lifecycle(wanted: Wanted<'_>, record: &Record, unit: &Unit) -> Lifecycle {
+    match unit.active {
+        Active::Active | Active::Reloading => Lifecycle::Running,
+        Active::Activating if unit.sub == "auto-restart" => Lifecycle::Restarting,
+        Active::Activating => Lifecycle::Starting,
+        Active::Deactivating => Lifecycle::Stopping,
+        _ if unit.masked || matches!(wanted, Wanted::Masked) => Lifecycle::Masked,
+        Active::Failed if killed_by_stop(unit) => Lifecycle::Stopped,
+        Active::Failed => Lifecycle::Failed,
+        Active::Inactive => rest(wanted, record),
+    }
+}
+
+/// The state of a container whose unit is inactive.
+fn rest(wanted: Wanted<'_>, record: &Record) -> Lifecycle {
+    match (&record.failure, &record.last) {
+        (Some(_), _) => Lifecycle::Failed,
+        (None, Some(last)) if last.stopped => Lifecycle::Stopped,
+        (None, Some(_)) => Lifecycle::Exited,
+        (None, None) if matches!(wanted, Wanted::Bad) && record.spec.is_none() => Lifecycle::Invalid,
+        (None, None) => Lifecycle::Inactive,
+    }
+}
+
+/// Whether a unit counts as failed for no reason but that stopping it took a SIGKILL: a clean stop, whose
+/// `failed` state berthd resets.
+#[must_use]
+pub fn killed_by_stop(unit: &Unit) -> bool {
+    unit.active == Active::Failed
+        && unit.stopped
+        && unit.exit == Some(Exit::Killed(libc::SIGKILL))
+        && matches!(unit.result.as_str(), "signal" | "timeout")
+}
+
+/// Whether the run of a record has ended: its unit is at rest, waits for its restart, or is in a later run.
+#[must_use]
+pub fn has_ended(invocation: &str, unit: &Unit) -> bool {
+    match unit.active {
+        Active::Inactive | Active::Failed => true,
+        Active::Activating if unit.sub.starts_with("auto-restart") => true,
+        _ => unit.invocation.as_deref().is_some_and(|present| present != invocation),
+    }
+}

@@ -1,0 +1,295 @@
+//! A start, seen from berthd: a launcher asks, its container is made ready, it says how it went.
+
+use std::{io, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+
+use super::{Supervisor, listen::Peer, slot::Slot};
+use crate::{
+    config::Config,
+    host::Host,
+    isolators::{Container, Isolator},
+    journal,
+    manager::Order,
+    plan::{self, Plan},
+    protocol::{Failure, Reply, Report, Stage},
+    spec::{self, Loaded, Name, Outcome, Spec},
+    state::{Record, Run, Store, sandbox},
+};
+
+/// How often a launcher that waits is told so.
+const WORKING: Duration = Duration::from_secs(5);
+
+/// Marks a container as being launched, for as long as it lives.
+struct Launching<'a>(&'a Slot);
+
+impl<'a> Launching<'a> {
+    /// Begins.
+    fn begin(slot: &'a Slot) -> Self {
+        slot.launching.set(true);
+        Self(slot)
+    }
+}
+
+impl Drop for Launching<'_> {
+    fn drop(&mut self) {
+        self.0.launching.set(false);
+    }
+}
+
+impl Supervisor {
+    /// Serves a launcher from its request to its end.
+    pub(super) async fn launch(self: &Rc<Self>, peer: &mut Peer, name: Name, invocation: String) -> io::Result<()> {
+        let spec = match self.spec_to_launch(&name) {
+            Ok(spec) => spec,
+            Err(failure) => return self.refuse(peer, &name, failure).await,
+        };
+        let slot = self.slot(&name);
+        let prepared = {
+            let _launching = Launching::begin(&slot);
+            self.prepare(peer, &slot, spec, &invocation).await
+        };
+        match prepared {
+            Ok(plan) => {
+                peer.say(&Reply::Launch { plan: Box::new(plan) }).await?;
+                self.hear_reports(peer, &slot, &invocation).await
+            }
+            Err(failure) => self.refuse(peer, &name, failure).await,
+        }
+    }
+
+    /// The spec that a start uses now: what the files say at this moment, or the last good one.
+    fn spec_to_launch(&self, name: &Name) -> Result<Spec, Failure> {
+        let loaded = spec::load(self.root(), &self.config().defaults, name);
+        match loaded.as_ref().map(|loaded| &loaded.outcome) {
+            Some(Outcome::Good(spec)) => {
+                let spec = (**spec).clone();
+                self.note_loaded(loaded);
+                Ok(spec)
+            }
+            Some(Outcome::Bad(errors)) => {
+                let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                let slot = self.slot(name);
+                let last_good = slot.record.borrow().spec.clone();
+                self.note_loaded(loaded);
+                let last_good = last_good.ok_or_else(|| config_failure(text.join("; ")))?;
+                journal::Event::SpecInvalid.log_for(name, "its files have mistakes; starting with its last good spec");
+                Ok(last_good)
+            }
+            Some(Outcome::Masked) => Err(config_failure(format!("the spec of '{name}' is masked"))),
+            None => Err(config_failure(self.no_such_container(name))),
+        }
+    }
+
+    /// Keeps what a start has just read, so that nothing acts on older files.
+    fn note_loaded(&self, loaded: Option<Loaded>) {
+        if let Some(loaded) = loaded {
+            self.catalog.borrow_mut().containers.insert(loaded.name.clone(), loaded);
+        }
+    }
+
+    /// Makes a container ready, telling the launcher now and then that it goes on.
+    async fn prepare(
+        self: &Rc<Self>,
+        peer: &mut Peer,
+        slot: &Rc<Slot>,
+        spec: Spec,
+        invocation: &str,
+    ) -> Result<Plan, Failure> {
+        let _turn = slot.turn.lock().await;
+        self.end_run_before(slot, invocation).await;
+        let task = Task {
+            name: slot.name.clone(),
+            spec,
+            invocation: invocation.to_owned(),
+            launcher: peer.pid.unwrap_or_default(),
+            record: slot.record.borrow().clone(),
+            store: self.store.clone(),
+            host: self.host.clone(),
+            config: self.config(),
+            enabled: self.enabled(),
+        };
+        let mut work = tokio::task::spawn_blocking(move || task.run());
+        let (record, outcome) = loop {
+            match tokio::time::timeout(WORKING, &mut work).await {
+                Ok(Ok(done)) => break done,
+                Ok(Err(error)) => return Err(prepare_failure(format!("preparing broke off: {error}"))),
+                // A launcher that is gone is noticed when it is given its plan.
+                Err(_) => drop(peer.say(&Reply::Working).await),
+            }
+        };
+        *slot.record.borrow_mut() = record;
+        self.changed.notify_one();
+        outcome
+    }
+
+    /// Tells a launcher why not, after everybody else can know it.
+    async fn refuse(self: &Rc<Self>, peer: &mut Peer, name: &Name, failure: Failure) -> io::Result<()> {
+        let known = self.slots.borrow().get(name).cloned();
+        if let Some(slot) = known {
+            self.note_failure(&slot, failure.clone());
+        } else {
+            journal::Event::FailedToStart.log_for(name, &failure.message);
+        }
+        super::publish::write(self);
+        peer.say(&Reply::Refused { failure }).await
+    }
+
+    /// What the launcher says after its plan.
+    async fn hear_reports(self: &Rc<Self>, peer: &mut Peer, slot: &Rc<Slot>, invocation: &str) -> io::Result<()> {
+        while let Some(report) = peer.hear::<Report>().await? {
+            match report {
+                Report::Armed { pid } => {
+                    self.armed(slot, invocation, pid)?;
+                    // Under systemd the launcher does not wait for this and may be gone.
+                    let _ = peer.say(&Reply::Go).await;
+                }
+                Report::Failed { failure } => self.launch_failed(&slot.name, invocation, failure).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// The child of a launcher waits at the gate.
+    fn armed(&self, slot: &Slot, invocation: &str, pid: u32) -> io::Result<()> {
+        let process = self.process(pid)?;
+        let mut record = slot.record.borrow().clone();
+        if let Some(run) = record.run.as_mut().filter(|run| run.invocation == invocation) {
+            run.process = Some(process);
+        }
+        record.failure = None;
+        self.keep(slot, record);
+        let (name, invocation) = (slot.name.clone(), invocation.to_owned());
+        self.manager.order(Order::Armed { name, invocation, process });
+        Ok(())
+    }
+
+    /// A launcher failed after it had its plan.
+    pub(super) async fn launch_failed(self: &Rc<Self>, name: &Name, invocation: &str, failure: Failure) {
+        let known = self.slots.borrow().get(name).cloned();
+        let Some(slot) = known else { return };
+        let of_this_run = slot.record.borrow().run.as_ref().is_none_or(|run| run.invocation == invocation);
+        if of_this_run {
+            self.note_failure(&slot, failure);
+            super::publish::write(self);
+        }
+    }
+
+    /// Why the last start failed.
+    fn note_failure(&self, slot: &Slot, failure: Failure) {
+        journal::Event::FailedToStart.log_for(&slot.name, &failure.message);
+        let mut record = slot.record.borrow().clone();
+        record.failure = Some(failure);
+        self.keep(slot, record);
+    }
+}
+
+/// Everything that making a container ready needs, on a thread of its own.
+struct Task {
+    /// Whose.
+    name: Name,
+    /// From what.
+    spec: Spec,
+    /// For which start.
+    invocation: String,
+    /// The launcher's process.
+    launcher: u32,
+    /// What is known.
+    record: Record,
+    /// Where records go.
+    store: Store,
+    /// The host.
+    host: Host,
+    /// The configuration.
+    config: Arc<Config>,
+    /// The isolators in force.
+    enabled: Vec<&'static dyn Isolator>,
+}
+
+impl Task {
+    /// Plans, records, then does; what was done is undone if the rest fails.
+    fn run(mut self) -> (Record, Result<Plan, Failure>) {
+        let outcome = self.plan().and_then(|plan| self.carry_out(plan));
+        (self.record, outcome)
+    }
+
+    /// The plan, with the sandbox of this run.
+    fn plan(&self) -> Result<Plan, Failure> {
+        let mut plan = plan::build(plan::Build {
+            name: &self.name,
+            spec: &self.spec,
+            host: &self.host,
+            enabled: &self.enabled,
+            policy: &self.config.namespaces,
+        })?;
+        let all = self.host.root.sandboxes(&self.name);
+        plan.place(&sandbox::locate(&all, self.spec.sandbox, &self.invocation));
+        Ok(plan)
+    }
+
+    /// The record first, then the sandbox, then the isolators down their order.
+    fn carry_out(&mut self, plan: Plan) -> Result<Plan, Failure> {
+        let sandbox = plan.sandbox.clone().unwrap_or_default();
+        let run = Run {
+            invocation: self.invocation.clone(),
+            spec: self.spec.clone(),
+            digest: spec::digest(&self.spec),
+            plan: plan.clone(),
+            sandbox: sandbox.clone(),
+            process: None,
+        };
+        let before = self.record.clone();
+        self.record.spec = Some(self.spec.clone());
+        self.record.run = Some(run);
+        self.store.save(&self.record).map_err(|error| {
+            self.record = before.clone();
+            let record = self.host.root.records().join(format!("{}.json", self.name));
+            io_failure("write the record", record, &error)
+        })?;
+        self.isolate(&plan, &sandbox).inspect_err(|_| self.undo(before))?;
+        Ok(plan)
+    }
+
+    /// The host's side of the isolation.
+    fn isolate(&self, plan: &Plan, sandbox: &std::path::Path) -> Result<(), Failure> {
+        let (uid, gid) = plan.owner();
+        sandbox::make(sandbox, uid, gid).map_err(|error| io_failure("make the sandbox", sandbox.to_owned(), &error))?;
+        let container = Container { name: &self.name, plan, sandbox, host: &self.host };
+        for isolator in &self.enabled {
+            isolator.prepare(&container)?;
+        }
+        for isolator in &self.enabled {
+            isolator.attach(&container, self.launcher)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back a start that failed halfway; what cannot be taken back stays in the record and is tried again.
+    fn undo(&mut self, before: Record) {
+        let Some(run) = self.record.run.clone() else { return };
+        if super::end::clean_up(&self.host.root, &self.name, &run).is_empty() {
+            self.record = before;
+        }
+        if let Err(error) = self.store.save(&self.record) {
+            tracing::error!("cannot write the record of {}: {}", self.name, crate::error::reason(&error));
+        }
+    }
+}
+
+/// A failure that only an edit mends.
+fn config_failure(message: String) -> Failure {
+    Failure { stage: Stage::Config, errno: None, path: None, message }
+}
+
+/// A failure of the host's side.
+fn prepare_failure(message: String) -> Failure {
+    Failure { stage: Stage::Prepare, errno: None, path: None, message }
+}
+
+/// A failure of the host's side on a path.
+fn io_failure(act: &str, path: PathBuf, error: &io::Error) -> Failure {
+    Failure {
+        stage: Stage::Prepare,
+        errno: error.raw_os_error(),
+        message: format!("cannot {act} {}: {}", path.display(), crate::error::reason(error)),
+        path: Some(path),
+    }
+}

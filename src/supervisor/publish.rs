@@ -1,0 +1,185 @@
+//! Tells what is so: the state file, and the line that `systemctl status berthd` shows.
+
+use std::{rc::Rc, time::Duration};
+
+use super::{
+    Supervisor,
+    decide::{self, Wanted},
+    notify,
+    slot::Slot,
+};
+use crate::{
+    isolators::ORDER,
+    manager::{Active, Kind},
+    observe::{self, Container, Daemon, IsolatorStatus, Lifecycle, SpecStatus, State},
+    spec::{self, Outcome},
+    state::write_atomically,
+};
+
+/// How long changes gather before the file is written: a thousand starts are a few writes.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// How soon a write that failed (a full disk) is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Writes the state file after every change, for ever.
+pub(super) async fn serve(supervisor: Rc<Supervisor>) {
+    loop {
+        supervisor.changed.notified().await;
+        tokio::time::sleep(GATHER).await;
+        while !write(&supervisor) {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+/// Writes the state file now. False if it could not be.
+pub(super) fn write(supervisor: &Supervisor) -> bool {
+    let mut state = supervisor.state();
+    let path = supervisor.root().state_file();
+    let outcome =
+        serde_json::to_vec_pretty(&state).map_err(std::io::Error::other).and_then(|text| write_atomically(&path, &text, 0o644));
+    if let Err(error) = &outcome {
+        state.daemon.status = format!("cannot write {}: {}; {}", path.display(), crate::error::reason(error), state.daemon.status);
+    }
+    notify(&[sd_notify::NotifyState::Status(&state.daemon.status)]);
+    outcome.is_ok()
+}
+
+impl Supervisor {
+    /// All that is known, as the state file has it.
+    fn state(&self) -> State {
+        let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
+        let containers: Vec<Container> = slots.iter().map(|slot| self.container(slot)).collect();
+        let catalog = self.catalog.borrow();
+        let mut problems: Vec<String> = self.rejected.borrow().iter().cloned().collect();
+        problems.extend(catalog.strays.iter().map(ToString::to_string));
+        State {
+            schema: observe::SCHEMA,
+            boot_id: self.host.boot_id.clone(),
+            written: crate::clock::now(),
+            daemon: Daemon {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                manager: self.manager.kind(),
+                manager_away: self.away.borrow().clone(),
+                status: summary(&containers, &problems, self.away.borrow().as_deref()),
+                isolation: self.enabled().iter().map(|isolator| isolator.name().to_owned()).collect(),
+            },
+            containers,
+            problems,
+        }
+    }
+
+    /// One container.
+    fn container(&self, slot: &Slot) -> Container {
+        let (record, unit) = (slot.record.borrow(), slot.unit.borrow());
+        let state = self.lifecycle(slot);
+        let resting = matches!(unit.active, Active::Inactive | Active::Failed);
+        let last = record.last.as_ref();
+        let sandbox = record.run.as_ref().map(|run| run.sandbox.clone());
+        let direct = self.manager.kind() == Kind::Direct;
+        Container {
+            name: slot.name.clone(),
+            state,
+            unit: slot.name.unit(),
+            main_pid: unit.main_pid.filter(|_| !resting),
+            since: slot.reported.borrow().1.clone(),
+            exit: unit.exit.or_else(|| last.and_then(|last| last.exit)),
+            result: [Some(&unit.result), last.map(|last| &last.result)]
+                .into_iter()
+                .flatten()
+                .find(|result| !result.is_empty() && *result != "success")
+                .filter(|_| state != Lifecycle::Stopped)
+                .cloned(),
+            error: record.failure.clone(),
+            restarts: unit.restarts,
+            spec: self.spec_status(slot),
+            sandbox: sandbox.or_else(|| last.and_then(|last| last.sandbox.clone())),
+            log: direct.then(|| self.root().log(&slot.name)),
+            cgroup: unit.cgroup.clone().filter(|_| !resting),
+            isolators: self.isolator_status(slot),
+        }
+    }
+
+    /// The files of a container.
+    fn spec_status(&self, slot: &Slot) -> SpecStatus {
+        let (record, unit) = (slot.record.borrow(), slot.unit.borrow());
+        let pending = self.wanted(&slot.name, |wanted| match wanted {
+            Wanted::Good(spec, digest) => decide::pending(spec, digest, &record, &unit),
+            _ => Vec::new(),
+        });
+        let catalog = self.catalog.borrow();
+        let loaded = catalog.containers.get(&slot.name);
+        let lines = |all: &[spec::Diagnostic]| all.iter().map(ToString::to_string).collect();
+        SpecStatus {
+            files: loaded.map(|loaded| loaded.files.clone()).unwrap_or_default(),
+            layer: loaded.map(|loaded| loaded.layer),
+            autostart: matches!(loaded.map(|loaded| &loaded.outcome), Some(Outcome::Good(spec)) if spec.autostart),
+            digest: record.spec.as_ref().map(spec::digest),
+            running: record.run.as_ref().map(|run| run.digest.clone()),
+            pending: pending.into_iter().map(str::to_owned).collect(),
+            errors: match loaded.map(|loaded| &loaded.outcome) {
+                Some(Outcome::Bad(errors)) => lines(errors),
+                _ => Vec::new(),
+            },
+            warnings: loaded.map(|loaded| lines(&loaded.warnings)).unwrap_or_default(),
+        }
+    }
+
+    /// What each isolator says of a container that runs. One that cannot tell hides no other.
+    fn isolator_status(&self, slot: &Slot) -> Vec<IsolatorStatus> {
+        let record = slot.record.borrow();
+        let Some(run) = &record.run else { return Vec::new() };
+        let said = ORDER.iter().filter_map(|isolator| {
+            let (detail, error) = match isolator.status(self.root(), run) {
+                Ok(None) => return None,
+                Ok(detail) => (detail, None),
+                Err(error) => (None, Some(error)),
+            };
+            Some(IsolatorStatus { name: isolator.name().to_owned(), detail, error })
+        });
+        said.collect()
+    }
+}
+
+/// `7 running, 1 failed (web: the reason), 1 invalid (db: the mistake)`.
+fn summary(containers: &[Container], problems: &[String], away: Option<&str>) -> String {
+    let mut parts = Vec::new();
+    let count = |wanted: &[Lifecycle]| containers.iter().filter(|c| wanted.contains(&c.state)).count();
+    let words: [(&str, &[Lifecycle]); 4] = [
+        ("running", &[Lifecycle::Running]),
+        ("starting", &[Lifecycle::Starting, Lifecycle::Restarting]),
+        ("stopped", &[Lifecycle::Stopped, Lifecycle::Exited, Lifecycle::Inactive, Lifecycle::Stopping]),
+        ("masked", &[Lifecycle::Masked]),
+    ];
+    for (word, states) in words {
+        let number = count(states);
+        if number > 0 || word == "running" {
+            parts.push(format!("{number} {word}"));
+        }
+    }
+    parts.extend(named(containers, "failed", |c| (c.state == Lifecycle::Failed).then(|| reason(c))));
+    parts.extend(named(containers, "with mistakes", |c| c.spec.errors.first().cloned()));
+    parts.extend(problems.first().map(|problem| format!("problem: {problem}")));
+    parts.extend(away.map(|reason| format!("the service manager is away ({reason})")));
+    parts.join(", ")
+}
+
+/// `2 failed (web: why, db: why)`, the first three by name.
+fn named(containers: &[Container], word: &str, why: impl Fn(&Container) -> Option<String>) -> Option<String> {
+    let all: Vec<String> =
+        containers.iter().filter_map(|c| why(c).map(|why| format!("{}: {why}", c.name))).collect();
+    let shown = all.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    let more = if all.len() > 3 { ", …" } else { "" };
+    (!all.is_empty()).then(|| format!("{} {word} ({shown}{more})", all.len()))
+}
+
+/// Why a container failed, in a few words.
+fn reason(container: &Container) -> String {
+    match (&container.error, &container.result) {
+        (Some(error), _) => error.message.clone(),
+        (None, Some(result)) => result.clone(),
+        (None, None) => "unknown".to_owned(),
+    }
+}

@@ -1,0 +1,257 @@
+//! From files to deeds.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use super::{
+    Supervisor,
+    decide::{self, Deed, Wanted},
+    slot::Slot,
+    watch::Watch,
+};
+use crate::{
+    journal,
+    manager::{Batch, JobVerb, Order, Unit},
+    observe::Lifecycle,
+    plan::UnitSettings,
+    spec::{self, Name, Outcome},
+};
+
+impl Supervisor {
+    /// Reads all files again.
+    pub(super) fn read_files(&self, watch: &Watch) {
+        watch.renew(self.root());
+        let fresh = spec::load_all(self.root(), &self.config().defaults);
+        self.tell_changes(&fresh);
+        *self.catalog.borrow_mut() = fresh;
+        self.enroll();
+        self.changed.notify_one();
+    }
+
+    /// Gives every container that has a file its slot.
+    pub(super) fn enroll(&self) {
+        for name in self.catalog.borrow().containers.keys() {
+            self.slot(name);
+        }
+    }
+
+    /// Logs what is new in the files.
+    fn tell_changes(&self, fresh: &spec::Catalog) {
+        let old = self.catalog.borrow();
+        for (name, loaded) in &fresh.containers {
+            let before = old.containers.get(name);
+            match &loaded.outcome {
+                Outcome::Bad(errors) if before.map(|before| &before.outcome) != Some(&loaded.outcome) => {
+                    for error in errors {
+                        journal::Event::SpecInvalid.log_for(name, &error.to_string());
+                    }
+                }
+                Outcome::Good(_) if before.is_some_and(|before| before.outcome != loaded.outcome) => {
+                    journal::Event::SpecChanged.log_for(name, "its spec has changed");
+                }
+                _ => {}
+            }
+        }
+        for name in old.containers.keys().filter(|name| !fresh.containers.contains_key(*name)) {
+            journal::Event::SpecRemoved.log_for(name, "its spec was removed");
+        }
+        for stray in fresh.strays.iter().filter(|stray| !old.strays.contains(stray)) {
+            journal::Event::SpecInvalid.log(&stray.to_string());
+        }
+    }
+
+    /// What is to be done about every container, in one batch.
+    pub(super) fn reconcile_all(self: &Rc<Self>) {
+        let names: Vec<Name> = self.slots.borrow().keys().cloned().collect();
+        self.reconcile_these(&names);
+    }
+
+    /// What is to be done about one container.
+    pub(super) fn reconcile(self: &Rc<Self>, name: &Name) {
+        self.reconcile_these(std::slice::from_ref(name));
+    }
+
+    /// Decides about some containers and hands the manager one batch.
+    fn reconcile_these(self: &Rc<Self>, names: &[Name]) {
+        if !self.synced.get() || self.away.borrow().is_some() {
+            return;
+        }
+        let mut batch = Batch::default();
+        for name in names {
+            let slot = self.slot(name);
+            self.settle(&slot, &mut batch);
+        }
+        batch.jobs = in_order(batch.jobs, |name| self.wanted(name, |wanted| after(wanted)));
+        if !batch.settings.is_empty() || !batch.jobs.is_empty() {
+            self.manager.order(Order::Apply(batch));
+        }
+    }
+
+    /// Decides about one container.
+    fn settle(self: &Rc<Self>, slot: &Rc<Slot>, batch: &mut Batch) {
+        let name = &slot.name;
+        let (deed, settings, digest) = self.wanted(name, |wanted| {
+            let deed = decide::deed(wanted, &slot.record.borrow(), &slot.unit.borrow(), slot.is_busy());
+            match wanted {
+                Wanted::Good(spec, digest) => (deed, Some(UnitSettings::of(spec)), Some(digest.to_owned())),
+                _ => (deed, None, None),
+            }
+        });
+        if let Some(settings) = settings.filter(|settings| slot.applied.borrow().as_ref() != Some(settings)) {
+            *slot.applied.borrow_mut() = Some(settings.clone());
+            batch.settings.insert(name.clone(), Some(settings));
+        }
+        match deed {
+            Deed::Rest | Deed::Wait => {}
+            Deed::Acknowledge => self.acted_on(slot, digest.unwrap_or_default()),
+            Deed::Job(verb) => {
+                if verb == JobVerb::Start && slot.unit.borrow().result == "start-limit-hit" {
+                    self.manager.order(Order::ResetFailed(name.clone()));
+                }
+                batch.jobs.push(self.job(slot, verb, digest, None));
+            }
+            Deed::Forget => {
+                batch.settings.insert(name.clone(), None);
+                self.forget(slot);
+            }
+        }
+    }
+
+    /// Calls with what the files say of a container.
+    pub(super) fn wanted<T>(&self, name: &Name, with: impl FnOnce(Wanted<'_>) -> T) -> T {
+        let catalog = self.catalog.borrow();
+        match catalog.containers.get(name).map(|loaded| &loaded.outcome) {
+            Some(Outcome::Good(spec)) => with(Wanted::Good(spec, &spec::digest(spec))),
+            Some(Outcome::Bad(_)) => with(Wanted::Bad),
+            Some(Outcome::Masked) => with(Wanted::Masked),
+            None => with(Wanted::Gone),
+        }
+    }
+
+    /// Notes that berthd has done what a spec asks.
+    pub(super) fn acted_on(&self, slot: &Slot, digest: String) {
+        let mut record = slot.record.borrow().clone();
+        self.wanted(&slot.name, |wanted| match wanted {
+            Wanted::Good(spec, present) if present == digest => record.spec = Some(spec.clone()),
+            _ => {}
+        });
+        record.acted_on = Some(digest);
+        self.keep(slot, record);
+    }
+
+    /// Writes a record, then holds it. A full disk spoils the file and not what berthd knows.
+    pub(super) fn keep(&self, slot: &Slot, record: crate::state::Record) {
+        if let Err(error) = self.store.save(&record) {
+            tracing::error!("cannot write the record of {}: {}", slot.name, crate::error::reason(&error));
+        }
+        *slot.record.borrow_mut() = record;
+        self.changed.notify_one();
+    }
+
+    /// A container without file that does not run: cleans up and forgets it.
+    fn forget(self: &Rc<Self>, slot: &Rc<Slot>) {
+        let (this, slot) = (Rc::clone(self), Rc::clone(slot));
+        tokio::task::spawn_local(async move { this.forgotten(&slot).await });
+    }
+
+    /// What the manager says of a unit.
+    pub(super) fn on_unit(self: &Rc<Self>, name: &Name, unit: Unit) {
+        let slot = self.slot(name);
+        let killed = decide::killed_by_stop(&unit);
+        *slot.unit.borrow_mut() = unit;
+        self.tell_transition(&slot);
+        if killed {
+            self.manager.order(Order::ResetFailed(name.clone()));
+        }
+        let ended = {
+            let (record, unit) = (slot.record.borrow(), slot.unit.borrow());
+            record.run.as_ref().map(|run| run.invocation.clone()).filter(|id| decide::has_ended(id, &unit))
+        };
+        if let Some(invocation) = ended.filter(|_| !slot.launching.get()) {
+            let (this, unit) = (Rc::clone(self), slot.unit.borrow().clone());
+            tokio::task::spawn_local(async move { this.finish(&slot, &invocation, &unit).await });
+        }
+    }
+
+    /// Logs a change of state, once.
+    fn tell_transition(&self, slot: &Slot) {
+        let now = self.lifecycle(slot);
+        let before = slot.reported.borrow().0;
+        if now == before {
+            return;
+        }
+        *slot.reported.borrow_mut() = (now, Some(crate::clock::now()));
+        let (unit, name) = (slot.unit.borrow(), &slot.name);
+        match now {
+            Lifecycle::Running => journal::Event::Started.log_for(name, "runs"),
+            Lifecycle::Stopped => journal::Event::Stopped.log_for(name, "was stopped"),
+            Lifecycle::Exited => journal::Event::Exited.log_for(name, "has exited"),
+            Lifecycle::Restarting => {
+                journal::Event::Restarting.log_for(name, &format!("waits for its restart ({})", ending(&unit)));
+            }
+            Lifecycle::Failed if slot.record.borrow().failure.is_none() => {
+                journal::Event::Failed.log_for(name, &format!("has failed ({})", ending(&unit)));
+            }
+            _ => {}
+        }
+    }
+
+    /// The state of a container in one word.
+    pub(super) fn lifecycle(&self, slot: &Slot) -> Lifecycle {
+        let (record, unit) = (slot.record.borrow(), slot.unit.borrow());
+        self.wanted(&slot.name, |wanted| decide::lifecycle(wanted, &record, &unit))
+    }
+
+    /// The complaint about a name that no file has.
+    pub(super) fn no_such_container(&self, name: &Name) -> String {
+        let catalog = self.catalog.borrow();
+        let names = catalog.containers.keys().map(Name::as_str);
+        let hint = crate::source::nearest(name.as_str(), names).map(|near| format!("; did you mean '{near}'?"));
+        format!("there is no spec for '{name}' under /etc/berth/containers or the vendor directories{}", hint.unwrap_or_default())
+    }
+}
+
+/// How a run ended, in a few words.
+fn ending(unit: &Unit) -> String {
+    use crate::manager::Exit;
+    let how = match unit.exit {
+        Some(Exit::Exited(status)) => format!("status {status}"),
+        Some(Exit::Killed(signal) | Exit::Dumped(signal)) => format!("signal {signal}"),
+        None => return unit.result.clone(),
+    };
+    format!("{}, {how}", unit.result)
+}
+
+/// The units that a spec starts after.
+fn after(wanted: Wanted<'_>) -> Vec<Name> {
+    match wanted {
+        Wanted::Good(spec, _) => {
+            let units = spec.service.after.iter().chain(&spec.service.requires);
+            units.filter_map(|unit| Name::from_unit(unit)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Jobs in such an order that what others start after comes first: systemd orders only jobs that it has. A circle
+/// keeps the order of names; systemd breaks it and says so.
+fn in_order(jobs: Vec<crate::manager::Job>, after: impl Fn(&Name) -> Vec<Name>) -> Vec<crate::manager::Job> {
+    let mut waiting: std::collections::BTreeMap<Name, crate::manager::Job> =
+        jobs.into_iter().map(|job| (job.name.clone(), job)).collect();
+    let mut ordered = Vec::with_capacity(waiting.len());
+    let mut seen = BTreeSet::new();
+    while let Some(name) = waiting.keys().next().cloned() {
+        let mut path = vec![name];
+        while let Some(top) = path.last().cloned() {
+            let next = after(&top).into_iter().find(|name| waiting.contains_key(name) && !seen.contains(name));
+            seen.insert(top.clone());
+            match next {
+                Some(next) => path.push(next),
+                None => {
+                    ordered.extend(waiting.remove(&top));
+                    path.pop();
+                }
+            }
+        }
+    }
+    ordered
+}

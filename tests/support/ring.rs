@@ -1,0 +1,78 @@
+//! Ring 3 as a test program: which hosts, whether it can run at all, what to say when not.
+//!
+//! A test file is a table and a `main`:
+//!
+//! ```ignore
+//! fn main() -> ExitCode {
+//!     ring::main(&[("starts", starts), ("stops", stops)])
+//! }
+//! fn starts(suite: Suite) { let host = Host::boot(suite).unwrap(); … }
+//! ```
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+use super::host::{self, Suite};
+
+/// A test's name and what it does on a host of the suite; it fails by panicking.
+pub type Test = (&'static str, fn(Suite));
+
+/// Runs every test on every suite of `BERTH_TEST_SUITES`, as `SUITE::NAME`.
+///
+/// Where the ring can not run, the tests are ignored and stderr says so, aloud; with
+/// `BERTH_REQUIRE_RINGS=1` that is a failure.
+pub fn main(tests: &[Test]) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let suites = match Suite::from_env_list() {
+        Ok(suites) => suites,
+        Err(error) => {
+            eprintln!("ring 3: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut all_run = true;
+    let mut trials = Vec::new();
+    for suite in suites {
+        let obstacle = if arguments.list {
+            None
+        } else {
+            obstacle(suite)
+        };
+        if let Some(reason) = &obstacle {
+            eprintln!("\n*** ring 3 NOT RUN on {suite}: {reason}\n");
+            all_run = false;
+        }
+        trials.extend(
+            tests
+                .iter()
+                .map(|test| trial(suite, *test, obstacle.is_some())),
+        );
+    }
+    if !all_run && required() {
+        eprintln!("BERTH_REQUIRE_RINGS is set: a ring that does not run is a failure.");
+        return ExitCode::FAILURE;
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    host::end_shared();
+    conclusion.exit_code()
+}
+
+fn trial(suite: Suite, (name, test): Test, ignored: bool) -> Trial {
+    let run = move || {
+        test(suite);
+        Ok(())
+    };
+    Trial::test(format!("{suite}::{name}"), run).with_ignored_flag(ignored)
+}
+
+/// Why no host of this suite can be booted here, if so. Makes the root filesystem, so that
+/// no test has to wait for it.
+fn obstacle(suite: Suite) -> Option<String> {
+    let check = host::check_machine().and_then(|()| suite.rootfs().map(drop));
+    check.err().map(|error| error.to_string())
+}
+
+fn required() -> bool {
+    std::env::var_os("BERTH_REQUIRE_RINGS").is_some_and(|value| value == "1")
+}
