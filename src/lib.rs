@@ -1,6 +1,7 @@
 //! berth runs containers on one Linux host from TOML files.
 //!
-//! The modules in the order of the flow, from a file in `/etc/berth/containers` to a running container and back:
+//! The modules in the order of the flow, from a file in `/etc/berth/containers` to a running container and back.
+//! `docs/architecture.md` tells the same in prose.
 
 /// Where things lie.
 pub mod root;
@@ -29,11 +30,23 @@ pub mod manager;
 /// What berthd, the launcher and the operator's tool say to each other.
 pub mod protocol;
 
+/// ⑤ ⑥ From the plan to the program: `berth-launch`.
+pub mod launch;
+
 /// ⑦ What is so, for people and programs.
 pub mod observe;
 
-/// What survives us.
+/// ⑧ What survives us.
 pub mod state;
+
+/// Joins ①–⑧: `berthd`.
+pub mod supervisor;
+
+/// The operator's tool: `berthctl`.
+pub mod cli;
+
+/// Events with their IDs.
+pub mod journal;
 
 /// Times as text.
 pub mod clock;
@@ -41,16 +54,5 @@ pub mod clock;
 /// Errors as people read them.
 pub mod error;
 
-/// Joins ①–⑧.
-pub mod supervisor;
-
-/// Events with their IDs.
-pub mod journal;
-/// ⑤⑥ From the plan to the program: `berth-launch`.
-pub mod launch;
-
 /// System calls that no crate wraps; the only unsafe code.
 pub mod sys;
-
-/// The operator's tool.
-pub mod cli;

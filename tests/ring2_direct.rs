@@ -3,6 +3,14 @@
 //! The stand-in, `fake_launcher.pl`, makes its child with CLONE_PARENT as the real one does, and this test plays
 //! berthd's side of the socket. Every wait is for an event.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test says what it expects"
+)]
+
 use std::{
     collections::BTreeMap,
     fs,

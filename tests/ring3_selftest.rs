@@ -46,10 +46,7 @@ fn main() -> ExitCode {
         ("power_off_ends_it", power_off_ends_it),
         ("the_machine_is_out_of_reach", the_machine_is_out_of_reach),
         ("nothing_is_left", nothing_is_left),
-        (
-            "a_killed_test_takes_its_host_along",
-            a_killed_test_takes_its_host_along,
-        ),
+        ("a_killed_test_takes_its_host_along", a_killed_test_takes_its_host_along),
         ("waiting_gives_up", waiting_gives_up),
     ])
 }
@@ -64,11 +61,7 @@ fn boot_with(suite: Suite, options: &BootOptions) -> Host {
 
 fn boots(suite: Suite) {
     let host = boot(suite);
-    eprintln!(
-        "{suite} boots in {:?}: {}",
-        host.boot_time(),
-        host.ok("systemctl --version")
-    );
+    eprintln!("{suite} boots in {:?}: {}", host.boot_time(), host.ok("systemctl --version"));
     assert_eq!(host.ok("systemctl is-system-running"), "running");
     assert_eq!(host.ok("systemctl --failed --no-legend"), "");
     host.ok("busctl --no-pager status org.freedesktop.systemd1");
@@ -79,14 +72,8 @@ fn commands(suite: Suite) {
     let host = Host::shared(suite);
     let output = host.sh("echo out; echo err >&2; exit 7");
     assert_eq!(output.status.code(), Some(7));
-    assert_eq!(
-        (output.stdout.as_str(), output.stderr.as_str()),
-        ("out\n", "err\n")
-    );
-    assert_eq!(
-        host.ok("env | sort | cut -d= -f1 | grep -v -e _ -e PWD"),
-        "HOME\nLANG\nPATH"
-    );
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
+    assert_eq!(host.ok("env | sort | cut -d= -f1 | grep -v -e _ -e PWD"), "HOME\nLANG\nPATH");
 
     let began = Instant::now();
     (0..50).for_each(|_| drop(host.ok("true")));
@@ -95,10 +82,7 @@ fn commands(suite: Suite) {
 
 fn commands_belong_to_the_host(suite: Suite) {
     let host = Host::shared(suite);
-    assert_eq!(
-        host.ok("cat /proc/self/cgroup | grep ^0:"),
-        "0::/init.scope"
-    );
+    assert_eq!(host.ok("cat /proc/self/cgroup | grep ^0:"), "0::/init.scope");
     assert_eq!(host.ok("cat /proc/1/comm"), "systemd");
     for namespace in ["pid", "mnt", "cgroup", "ipc", "uts", "net"] {
         let link = format!("/proc/$$/ns/{namespace}");
@@ -117,10 +101,7 @@ fn files(suite: Suite) {
     assert_eq!(host.read("/etc/selftest/a/b"), "two\n");
     assert_eq!(host.files().list("/etc/selftest/a").unwrap(), ["b"]);
     assert_eq!(host.find("/etc/selftest/c"), None);
-    assert_eq!(
-        fs::read_to_string(host.path("/etc/selftest/a/b")).unwrap(),
-        "two\n"
-    );
+    assert_eq!(fs::read_to_string(host.path("/etc/selftest/a/b")).unwrap(), "two\n");
     host.remove("/etc/selftest");
     assert!(!host.files().exists("/etc/selftest"));
 }
@@ -146,10 +127,7 @@ fn a_dropped_unit_runs(suite: Suite) {
     assert_eq!(host.show("dropped", "ActiveState"), "active");
     let journal = host.journal("dropped");
     assert!(journal.contains("hello from the unit"), "{journal}");
-    assert!(
-        journal.contains("0::/system.slice/dropped.service"),
-        "{journal}"
-    );
+    assert!(journal.contains("0::/system.slice/dropped.service"), "{journal}");
 }
 
 /// journald drops lines of talkative services by default; a test would miss them.
@@ -164,11 +142,9 @@ fn no_line_is_lost(suite: Suite) {
 fn file_systems(suite: Suite) {
     let host = Host::shared(suite);
     host.ok("unshare --mount mount -t bpf bpf /sys/fs/bpf");
-    host.ok(
-        "mount -t tmpfs none /mnt && truncate -s 64m /mnt/image && mkfs.ext4 -q /mnt/image && \
+    host.ok("mount -t tmpfs none /mnt && truncate -s 64m /mnt/image && mkfs.ext4 -q /mnt/image && \
              mkdir /mnt/loop && mount -o loop /mnt/image /mnt/loop && \
-             touch /mnt/loop/x && umount /mnt/loop /mnt",
-    );
+             touch /mnt/loop/x && umount /mnt/loop /mnt");
 }
 
 fn background_commands(suite: Suite) {
@@ -202,55 +178,32 @@ fn boot_options(suite: Suite) {
         .copy(directory.path().join("file"), "/opt/copy")
         .file_with_mode("/usr/local/bin/selftest", script, 0o755)
         .file("/etc/systemd/system/early.service", ONESHOT)
-        .file(
-            "/etc/systemd/system/multi-user.target.d/early.conf",
-            "[Unit]\nWants=early.service",
-        );
+        .file("/etc/systemd/system/multi-user.target.d/early.conf", "[Unit]\nWants=early.service");
     let host = boot_with(suite, &options);
-    assert_eq!(
-        host.ok("cat /run/bound/file /usr/libexec/selftest/file /opt/copy")
-            .lines()
-            .count(),
-        3
-    );
+    assert_eq!(host.ok("cat /run/bound/file /usr/libexec/selftest/file /opt/copy").lines().count(), 3);
     assert_eq!(host.ok("selftest"), "script");
     assert_eq!(host.show("early", "ActiveState"), "active");
     assert!(!host.sh("echo x >/run/bound/new").status.success());
     host.ok("echo back >/srv/bound/new");
-    assert_eq!(
-        fs::read_to_string(directory.path().join("new")).unwrap(),
-        "back\n"
-    );
+    assert_eq!(fs::read_to_string(directory.path().join("new")).unwrap(), "back\n");
 }
 
 fn a_full_disk(suite: Suite) {
     let options = BootOptions::default().tmpfs("/var/lib/berth", "4m");
     let mut host = boot_with(suite, &options);
     let output = host.sh("head -c 5m /dev/zero >/var/lib/berth/big");
-    assert!(
-        output.stderr.contains("No space left on device"),
-        "{output}"
-    );
-    assert_eq!(
-        host.ok("stat -c %s /var/lib/berth/big"),
-        (4 << 20).to_string()
-    );
+    assert!(output.stderr.contains("No space left on device"), "{output}");
+    assert_eq!(host.ok("stat -c %s /var/lib/berth/big"), (4 << 20).to_string());
     host.ok("echo room >/var/lib/other");
     host.reboot().unwrap();
-    assert_eq!(
-        host.ok("stat -c %s /var/lib/berth/big"),
-        (4 << 20).to_string()
-    );
+    assert_eq!(host.ok("stat -c %s /var/lib/berth/big"), (4 << 20).to_string());
 }
 
 fn a_bad_boot_says_why(suite: Suite) {
     let failing = "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo my last words; exit 1'\n";
     let options = BootOptions::default()
         .file("/etc/systemd/system/failing.service", failing)
-        .file(
-            "/etc/systemd/system/multi-user.target.d/failing.conf",
-            "[Unit]\nWants=failing.service",
-        );
+        .file("/etc/systemd/system/multi-user.target.d/failing.conf", "[Unit]\nWants=failing.service");
     let error = Host::boot_with(suite, &options).unwrap_err().to_string();
     for part in ["degraded", "failing.service", "my last words"] {
         assert!(error.contains(part), "{error}");
@@ -287,13 +240,11 @@ fn net_cls_can_be_mounted(suite: Suite) {
 /// What containers with an image do below /var/lib.
 fn overlay_on_var(suite: Suite) {
     let host = Host::shared(suite);
-    host.ok(
-        "cd /var/lib && mkdir -p selftest/u selftest/w selftest/m && \
+    host.ok("cd /var/lib && mkdir -p selftest/u selftest/w selftest/m && \
              unshare --mount sh -ec 'mount -t overlay overlay \
                -o lowerdir=/usr,upperdir=selftest/u,workdir=selftest/w selftest/m; \
                echo x >selftest/m/x; rm selftest/m/bin/jq; test -e /usr/bin/jq'; \
-             test -c selftest/u/bin/jq && rm -r selftest",
-    );
+             test -c selftest/u/bin/jq && rm -r selftest");
 }
 
 fn two_side_by_side(suite: Suite) {
@@ -342,11 +293,7 @@ fn reboot_keeps_the_disk(suite: Suite) {
         );
         host.ok("systemctl daemon-reload && systemctl start last");
         host.reboot().unwrap();
-        assert_eq!(
-            host.read("/etc/last"),
-            "stopped\n",
-            "units are stopped in order"
-        );
+        assert_eq!(host.read("/etc/last"), "stopped\n", "units are stopped in order");
         eprintln!("{} reboots in {:?}", host.suite(), host.boot_time());
     });
 }
@@ -389,25 +336,18 @@ fn the_machine_is_out_of_reach(suite: Suite) {
 fn traces() -> BTreeSet<String> {
     let mine = format!("berth-test-{}-", std::process::id());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mounts = mounts
-        .lines()
-        .filter(|line| line.contains("berth-test"))
-        .map(String::from);
+    let mounts = mounts.lines().filter(|line| line.contains("berth-test")).map(String::from);
     let cgroups = fs::read_dir(cgroup::mount_point().unwrap()).unwrap();
     let cgroups = cgroups.map(|entry| entry.unwrap().path().display().to_string());
-    mounts
-        .chain(cgroups.filter(|path| path.contains(&mine)))
-        .collect()
+    mounts.chain(cgroups.filter(|path| path.contains(&mine))).collect()
 }
 
 /// Runs beside other trials, hence the look at its own host only.
 fn nothing_is_left(suite: Suite) {
     let host = boot_with(suite, &BootOptions::default().tmpfs("/mnt/small", "1m"));
     let mut sleeper = host.spawn("sleep 1000 & sleep 1000");
-    host.ok(
-        "systemd-run --unit=lasting --quiet --property=Delegate=yes \
-             sh -c 'mkdir /sys/fs/cgroup/system.slice/lasting.service/deep; exec sleep 1000'",
-    );
+    host.ok("systemd-run --unit=lasting --quiet --property=Delegate=yes \
+             sh -c 'mkdir /sys/fs/cgroup/system.slice/lasting.service/deep; exec sleep 1000'");
     let pid = host.pid();
     let cgroup = host.cgroup().to_path_buf();
     let namespace = fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
@@ -418,28 +358,15 @@ fn nothing_is_left(suite: Suite) {
 
     assert!(!cgroup.exists());
     assert_eq!(processes_in(&namespace), [] as [u32; 0]);
-    assert!(
-        !traces().iter().any(|trace| trace.contains(" - ")),
-        "mounts: {:?}",
-        traces()
-    );
-    assert!(
-        sleeper.wait(Duration::from_secs(5)).is_some(),
-        "its commands die with it"
-    );
+    assert!(!traces().iter().any(|trace| trace.contains(" - ")), "mounts: {:?}", traces());
+    assert!(sleeper.wait(Duration::from_secs(5)).is_some(), "its commands die with it");
 }
 
 fn processes_in(namespace: &Path) -> Vec<u32> {
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        entry
-            .unwrap()
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-    });
-    let is_in = |pid: &u32| {
-        fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|link| link == namespace)
-    };
+    let pids = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    let is_in = |pid: &u32| fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|link| link == namespace);
     pids.filter(is_in).collect()
 }
 
@@ -461,31 +388,16 @@ fn a_killed_test_takes_its_host_along(suite: Suite) {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(victim.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(victim.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let (pid, cgroup) = line.trim_end().split_once(' ').unwrap();
-    let (systemd, cgroup) = (
-        inside::pidfd(pid.parse().unwrap()).unwrap(),
-        PathBuf::from(cgroup),
-    );
+    let (systemd, cgroup) = (inside::pidfd(pid.parse().unwrap()).unwrap(), PathBuf::from(cgroup));
 
     victim.kill().unwrap();
     victim.wait().unwrap();
 
-    let mut end = [rustix::event::PollFd::new(
-        &systemd,
-        rustix::event::PollFlags::IN,
-    )];
-    let timeout = rustix::event::Timespec {
-        tv_sec: 10,
-        tv_nsec: 0,
-    };
-    assert_eq!(
-        rustix::event::poll(&mut end, Some(&timeout)).unwrap(),
-        1,
-        "systemd lives on"
-    );
+    let mut end = [rustix::event::PollFd::new(&systemd, rustix::event::PollFlags::IN)];
+    let timeout = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut end, Some(&timeout)).unwrap(), 1, "systemd lives on");
     let host = boot(suite); // the next boot sweeps
     host.wait_for("the cgroup to be swept", Duration::from_secs(5), || {
         cgroup::sweep().unwrap();

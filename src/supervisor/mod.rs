@@ -11,12 +11,12 @@ mod end;
 mod launch;
 /// The socket.
 mod listen;
+/// The state file.
+mod publish;
 /// Files to deeds.
 mod reconcile;
 /// One container.
 mod slot;
-/// The state file.
-mod publish;
 /// Changes of files.
 mod watch;
 
@@ -146,7 +146,8 @@ pub async fn run(setup: Setup, config: Config) -> Result<(), StartError> {
     tokio::task::spawn_local(end::collect_sandboxes(Rc::clone(&supervisor)));
     supervisor.changed.notify_one();
 
-    let (mut hangup, mut terminate, mut interrupt) = signals().map_err(io_error("handle signals of", root.runtime()))?;
+    let (mut hangup, mut terminate, mut interrupt) =
+        signals().map_err(io_error("handle signals of", root.runtime()))?;
     let mut watchdog = watchdog();
     loop {
         tokio::select! {
@@ -218,9 +219,9 @@ impl Supervisor {
     /// The container of that name, made up if it is new.
     fn slot(&self, name: &Name) -> Rc<Slot> {
         let mut slots = self.slots.borrow_mut();
-        let slot = slots.entry(name.clone()).or_insert_with(|| {
-            Rc::new(Slot::new(Record::new(name.clone(), &self.host.boot_id)))
-        });
+        let slot = slots
+            .entry(name.clone())
+            .or_insert_with(|| Rc::new(Slot::new(Record::new(name.clone(), &self.host.boot_id))));
         Rc::clone(slot)
     }
 
@@ -381,7 +382,10 @@ impl Supervisor {
 
     /// Reads the configuration again. A configuration with mistakes changes nothing.
     fn reload(self: &Rc<Self>) -> Result<(), String> {
-        notify(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Ready)]);
+        notify(&[
+            sd_notify::NotifyState::Reloading,
+            sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Ready),
+        ]);
         let outcome = load_config(self.root(), &self.setup.overrides);
         let result = outcome.map(|config| {
             *self.config.borrow_mut() = Arc::new(config);
@@ -419,7 +423,8 @@ impl Supervisor {
 /// Every mistake, a line each.
 pub fn load_config(root: &Root, overrides: &Overrides) -> Result<Config, String> {
     let names: Vec<&str> = isolators::ORDER.iter().map(|isolator| isolator.name()).collect();
-    let environment = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let environment =
+        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     Config::load(root, overrides, environment, &names)
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
@@ -452,7 +457,8 @@ async fn be_ready_at_last(supervisor: Rc<Supervisor>) {
 async fn gather(touches: &mut mpsc::UnboundedReceiver<()>) {
     let end = tokio::time::Instant::now() + GATHER;
     while let Ok(Some(())) = tokio::time::timeout_at(end.min(tokio::time::Instant::now() + QUIET), touches.recv()).await
-    {}
+    {
+    }
 }
 
 /// The signals that berthd heeds: reload, end, end.

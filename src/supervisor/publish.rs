@@ -37,10 +37,12 @@ pub(super) async fn serve(supervisor: Rc<Supervisor>) {
 pub(super) fn write(supervisor: &Supervisor) -> bool {
     let mut state = supervisor.state();
     let path = supervisor.root().state_file();
-    let outcome =
-        serde_json::to_vec_pretty(&state).map_err(std::io::Error::other).and_then(|text| write_atomically(&path, &text, 0o644));
+    let outcome = serde_json::to_vec_pretty(&state)
+        .map_err(std::io::Error::other)
+        .and_then(|text| write_atomically(&path, &text, 0o644));
     if let Err(error) = &outcome {
-        state.daemon.status = format!("cannot write {}: {}; {}", path.display(), crate::error::reason(error), state.daemon.status);
+        state.daemon.status =
+            format!("cannot write {}: {}; {}", path.display(), crate::error::reason(error), state.daemon.status);
     }
     notify(&[sd_notify::NotifyState::Status(&state.daemon.status)]);
     outcome.is_ok()
@@ -168,8 +170,7 @@ fn summary(containers: &[Container], problems: &[String], away: Option<&str>) ->
 
 /// `2 failed (web: why, db: why)`, the first three by name.
 fn named(containers: &[Container], word: &str, why: impl Fn(&Container) -> Option<String>) -> Option<String> {
-    let all: Vec<String> =
-        containers.iter().filter_map(|c| why(c).map(|why| format!("{}: {why}", c.name))).collect();
+    let all: Vec<String> = containers.iter().filter_map(|c| why(c).map(|why| format!("{}: {why}", c.name))).collect();
     let shown = all.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     let more = if all.len() > 3 { ", …" } else { "" };
     (!all.is_empty()).then(|| format!("{} {word} ({shown}{more})", all.len()))

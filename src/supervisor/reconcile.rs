@@ -80,7 +80,7 @@ impl Supervisor {
             let slot = self.slot(name);
             self.settle(&slot, &mut batch);
         }
-        batch.jobs = in_order(batch.jobs, |name| self.wanted(name, |wanted| after(wanted)));
+        batch.jobs = in_order(batch.jobs, |name| self.wanted(name, after));
         if !batch.settings.is_empty() || !batch.jobs.is_empty() {
             self.manager.order(Order::Apply(batch));
         }
@@ -206,7 +206,10 @@ impl Supervisor {
         let catalog = self.catalog.borrow();
         let names = catalog.containers.keys().map(Name::as_str);
         let hint = crate::source::nearest(name.as_str(), names).map(|near| format!("; did you mean '{near}'?"));
-        format!("there is no spec for '{name}' under /etc/berth/containers or the vendor directories{}", hint.unwrap_or_default())
+        format!(
+            "there is no spec for '{name}' under /etc/berth/containers or the vendor directories{}",
+            hint.unwrap_or_default()
+        )
     }
 }
 

@@ -20,12 +20,9 @@ impl HostCgroup {
     pub fn new() -> io::Result<HostCgroup> {
         static SERIAL: AtomicU32 = AtomicU32::new(0);
         let owner = std::process::id();
-        let started = start_time(owner)
-            .ok_or_else(|| io::Error::other("/proc/self/stat has no start time"))?;
+        let started = start_time(owner).ok_or_else(|| io::Error::other("/proc/self/stat has no start time"))?;
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        Ok(HostCgroup(
-            mount_point()?.join(format!("{PREFIX}{owner}-{started}-{serial}")),
-        ))
+        Ok(HostCgroup(mount_point()?.join(format!("{PREFIX}{owner}-{started}-{serial}"))))
     }
 
     pub fn path(&self) -> &Path {
@@ -49,12 +46,8 @@ pub fn mount_point() -> io::Result<PathBuf> {
         let after_options = line.split_once(" - ").map(|(_, rest)| rest);
         after_options.is_some_and(|rest| rest.starts_with("cgroup2 "))
     };
-    let path = mountinfo
-        .lines()
-        .find(is_cgroup2)
-        .and_then(|line| line.split(' ').nth(4));
-    path.map(PathBuf::from)
-        .ok_or_else(|| io::Error::other("no cgroup2 is mounted"))
+    let path = mountinfo.lines().find(is_cgroup2).and_then(|line| line.split(' ').nth(4));
+    path.map(PathBuf::from).ok_or_else(|| io::Error::other("no cgroup2 is mounted"))
 }
 
 /// Removes the cgroups of hosts whose test was killed before it could. Nothing is killed
@@ -87,12 +80,7 @@ fn is_orphan(name: &str) -> bool {
 /// Field 22 of `/proc/PID/stat`, counted from behind the name, which may hold anything.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 fn is_empty(cgroup: &Path) -> io::Result<bool> {
@@ -118,10 +106,7 @@ fn wait_until_empty(cgroup: &Path) -> io::Result<()> {
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let timeout = Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: left.subsec_nanos().into(),
-        };
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         rustix::event::poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout))?;
     }
 }

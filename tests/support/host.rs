@@ -52,11 +52,7 @@ impl Suite {
     /// and the newest.
     pub fn from_env_list() -> Result<Vec<Suite>> {
         let list = env::var("BERTH_TEST_SUITES").unwrap_or_else(|_| "bookworm,sid".into());
-        list.split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .map(str::parse)
-            .collect()
+        list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::parse).collect()
     }
 
     pub fn name(self) -> &'static str {
@@ -104,17 +100,9 @@ pub fn check_machine() -> Result<()> {
         return Err("not root".into());
     }
     let probe = HostCgroup::new()?;
-    fs::create_dir(probe.path())
-        .map_err(|error| format!("can not make {}: {error}", probe.path().display()))?;
+    fs::create_dir(probe.path()).map_err(|error| format!("can not make {}: {error}", probe.path().display()))?;
     let unshare = Command::new("unshare")
-        .args([
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "setpriv",
-            "true",
-        ])
+        .args(["--mount", "--pid", "--fork", "--kill-child", "setpriv", "true"])
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("unshare: {error}"))?;
@@ -128,9 +116,7 @@ pub fn check_machine() -> Result<()> {
 /// Whether the machine's kernel has the v1 controller net_cls.
 pub fn has_net_cls() -> bool {
     let controllers = fs::read_to_string("/proc/cgroups").unwrap_or_default();
-    controllers
-        .lines()
-        .any(|line| line.starts_with("net_cls\t"))
+    controllers.lines().any(|line| line.starts_with("net_cls\t"))
 }
 
 /// What a host has that its root filesystem has not.
@@ -182,17 +168,8 @@ impl BootOptions {
     }
 
     /// A file with this content and these permissions.
-    pub fn file_with_mode(
-        mut self,
-        path: impl Into<PathBuf>,
-        content: impl Into<Vec<u8>>,
-        mode: u32,
-    ) -> Self {
-        self.files.push(FileToBe {
-            path: path.into(),
-            content: content.into(),
-            mode,
-        });
+    pub fn file_with_mode(mut self, path: impl Into<PathBuf>, content: impl Into<Vec<u8>>, mode: u32) -> Self {
+        self.files.push(FileToBe { path: path.into(), content: content.into(), mode });
         self
     }
 
@@ -201,8 +178,8 @@ impl BootOptions {
     #[track_caller]
     pub fn copy(self, source: impl AsRef<Path>, path: impl Into<PathBuf>) -> Self {
         let source = source.as_ref();
-        let read = fs::read(source)
-            .and_then(|content| Ok((content, fs::metadata(source)?.permissions().mode() & 0o7777)));
+        let read =
+            fs::read(source).and_then(|content| Ok((content, fs::metadata(source)?.permissions().mode() & 0o7777)));
         match read {
             Ok((content, mode)) => self.file_with_mode(path, content, mode),
             Err(error) => panic!("{}: {error}", source.display()),
@@ -233,12 +210,7 @@ impl BootOptions {
         }
         for (source, target, read_only) in &self.binds {
             let access = if *read_only { "ro" } else { "rw" };
-            arguments.extend([
-                "--bind".into(),
-                source.clone(),
-                target.clone(),
-                access.into(),
-            ]);
+            arguments.extend(["--bind".into(), source.clone(), target.clone(), access.into()]);
         }
         arguments
     }
@@ -276,13 +248,7 @@ impl Host {
                 .map_err(|error| format!("{}: {error}", file.path.display()))?;
         }
         let boot_time = Duration::ZERO;
-        let mut host = Host {
-            suite,
-            systemd: None,
-            keeper,
-            cgroup,
-            boot_time,
-        };
+        let mut host = Host { suite, systemd: None, keeper, cgroup, boot_time };
         host.start(began)?;
         Ok(host)
     }
@@ -292,12 +258,10 @@ impl Host {
     #[track_caller]
     pub fn shared(suite: Suite) -> Arc<Host> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = shared
-            .entry(suite)
-            .or_insert_with(|| match Host::boot(suite) {
-                Ok(host) => Arc::new(host),
-                Err(error) => panic!("{error}"),
-            });
+        let host = shared.entry(suite).or_insert_with(|| match Host::boot(suite) {
+            Ok(host) => Arc::new(host),
+            Err(error) => panic!("{error}"),
+        });
         Arc::clone(host)
     }
 
@@ -332,10 +296,7 @@ impl Host {
             Some(Ok(output)) => output,
             Some(Err(error)) => panic!("{script}: {error}"),
             None => {
-                let said = running
-                    .kill()
-                    .map(|output| output.to_string())
-                    .unwrap_or_default();
+                let said = running.kill().map(|output| output.to_string()).unwrap_or_default();
                 panic!("{script}: hangs\n{said}\n{}", self.journal_tail())
             }
         }
@@ -362,17 +323,13 @@ impl Host {
     /// One property of a unit, as `systemctl show` gives it.
     #[track_caller]
     pub fn show(&self, unit: &str, property: &str) -> String {
-        self.ok(&format!(
-            "systemctl show --property={property} --value '{unit}'"
-        ))
+        self.ok(&format!("systemctl show --property={property} --value '{unit}'"))
     }
 
     /// What the journal has of a unit in this boot, to the last line written until now.
     #[track_caller]
     pub fn journal(&self, unit: &str) -> String {
-        self.ok(&format!(
-            "journalctl --sync; journalctl --no-pager --quiet -b --unit='{unit}'"
-        ))
+        self.ok(&format!("journalctl --sync; journalctl --no-pager --quiet -b --unit='{unit}'"))
     }
 
     // ------------------------------------------------------------ files
@@ -456,11 +413,9 @@ impl Host {
         };
         let script = "systemctl --failed --no-pager --no-legend --plain; journalctl --sync; \
                       journalctl --no-pager --quiet -b --lines=80";
-        let output = inside::spawn(&systemd.pidfd, &self.cgroup().join("init.scope"), script)
-            .and_then(|mut running| {
-                running
-                    .wait(Duration::from_secs(10))
-                    .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        let output =
+            inside::spawn(&systemd.pidfd, &self.cgroup().join("init.scope"), script).and_then(|mut running| {
+                running.wait(Duration::from_secs(10)).unwrap_or(Err(io::ErrorKind::TimedOut.into()))
             });
         match output {
             Ok(output) => format!("--- the end of the journal\n{}", output.stdout),
@@ -495,9 +450,7 @@ impl Host {
         let ready = self.keeper.bind_ready_socket()?;
         self.keeper.script.say("boot")?;
         let up = self.keeper.script.expect("up");
-        let pid = up
-            .map_err(|error| format!("{error}{}", self.keeper.console()))?
-            .parse()?;
+        let pid = up.map_err(|error| format!("{error}{}", self.keeper.console()))?.parse()?;
         let systemd = self.systemd.insert(Systemd::of(pid)?);
         if !systemd.wait_until_ready(&ready)? {
             let console = self.keeper.console();
@@ -514,9 +467,7 @@ impl Host {
     fn shut_down(&mut self, target: &str) -> Result<()> {
         let systemd = self.systemd.as_ref().ok_or("the host is off")?;
         // It may be killed by what it begins: its own end says nothing.
-        self.sh(&format!(
-            "systemctl start --no-block --job-mode=replace-irreversibly {target}"
-        ));
+        self.sh(&format!("systemctl start --no-block --job-mode=replace-irreversibly {target}"));
         if !systemd.wait_until_ended()? {
             return Err(format!("{target} is not reached\n{}", self.journal_tail()).into());
         }
@@ -553,10 +504,7 @@ static SHARED: Mutex<BTreeMap<Suite, Arc<Host>>> = Mutex::new(BTreeMap::new());
 
 /// Ends the hosts of [`Host::shared`]; a static would never be dropped.
 pub fn end_shared() {
-    SHARED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clear();
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 /// One boot of a host, from power on to power off. Dropping it is pulling the plug.
@@ -579,18 +527,12 @@ impl Systemd {
         let deadline = Instant::now() + PATIENCE;
         let mut message = [0; 4096];
         loop {
-            let mut both = [
-                PollFd::new(socket, PollFlags::IN),
-                PollFd::new(&self.pidfd, PollFlags::IN),
-            ];
+            let mut both = [PollFd::new(socket, PollFlags::IN), PollFd::new(&self.pidfd, PollFlags::IN)];
             if !poll_until(&mut both, deadline)? || !both[1].revents().is_empty() {
                 return Ok(false);
             }
             let length = socket.recv(&mut message)?;
-            if message[..length]
-                .split(|byte| *byte == b'\n')
-                .any(|line| line == b"READY=1")
-            {
+            if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
                 return Ok(true);
             }
         }
@@ -617,10 +559,7 @@ impl Drop for Systemd {
 fn poll_until(descriptors: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: left.subsec_nanos().into(),
-        };
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         match rustix::event::poll(descriptors, Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => continue,
             other => return Ok(other? > 0),
@@ -642,11 +581,7 @@ impl Keeper {
         let mut script = Script::start("boot", arguments)?;
         let mount = PathBuf::from(script.expect("disk")?);
         let disk = Tree::at(script.path(&mount))?;
-        Ok(Keeper {
-            script,
-            mount,
-            disk,
-        })
+        Ok(Keeper { script, mount, disk })
     }
 
     /// The socket for systemd's READY=1, through a directory descriptor because a socket's
@@ -704,14 +639,7 @@ impl Script {
         let (pid, pidfd, pipes) = start.recv()??;
         let (orders, reports) = pipes.ok_or("a child without pipes")?;
         let reports = BufReader::new(reports);
-        Ok(Script {
-            pid,
-            pidfd,
-            orders: Some(orders),
-            reports,
-            errors,
-            thread: Some(thread),
-        })
+        Ok(Script { pid, pidfd, orders: Some(orders), reports, errors, thread: Some(thread) })
     }
 
     /// A path in the script's mount namespace, seen from here.
@@ -763,7 +691,5 @@ impl Drop for Script {
 
 /// A script of `tests/host`.
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/host")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host").join(name)
 }

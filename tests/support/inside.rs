@@ -55,9 +55,7 @@ impl Running {
     /// Its PID as the host numbers it; `None` once it has ended.
     pub fn pid_inside(&self) -> Option<u32> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        let numbers = status
-            .lines()
-            .find_map(|line| line.strip_prefix("NSpid:"))?;
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
         numbers.split_whitespace().last()?.parse().ok()
     }
 
@@ -72,9 +70,7 @@ impl Running {
         match self.end.recv_timeout(timeout) {
             Ok(output) => Some(output),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                Some(Err(io::Error::other("its end has been told already")))
-            }
+            Err(RecvTimeoutError::Disconnected) => Some(Err(io::Error::other("its end has been told already"))),
         }
     }
 
@@ -96,9 +92,7 @@ impl Drop for Running {
 /// whose directory outside is `cgroup`.
 pub fn spawn(systemd: &OwnedFd, cgroup: &Path, script: &str) -> io::Result<Running> {
     let systemd = systemd.try_clone()?;
-    let processes = OpenOptions::new()
-        .write(true)
-        .open(cgroup.join("cgroup.procs"))?;
+    let processes = OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"))?;
     let mut command = shell(script);
     enter_on_exec(&mut command, systemd.try_clone()?, processes);
 
@@ -130,10 +124,7 @@ pub fn spawn(systemd: &OwnedFd, cgroup: &Path, script: &str) -> io::Result<Runni
 
 /// The descriptor of a process that nobody else can reap.
 pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(io::ErrorKind::InvalidInput)?;
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
@@ -142,10 +133,7 @@ fn shell(script: &str) -> Command {
     command
         .args(["-c", script])
         .env_clear()
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/root")
         .env("LANG", "C.UTF-8")
         .stdin(Stdio::null())
@@ -167,8 +155,11 @@ fn enter_on_exec(command: &mut Command, systemd: OwnedFd, processes: File) {
         move_into_thread_name_spaces(systemd.as_fd(), namespaces)?;
         Ok(())
     };
+    #[allow(unsafe_code)]
     // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
-    unsafe { command.pre_exec(enter) };
+    unsafe {
+        command.pre_exec(enter)
+    };
 }
 
 impl From<std::process::Output> for Output {

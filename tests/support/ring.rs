@@ -34,20 +34,12 @@ pub fn main(tests: &[Test]) -> ExitCode {
     let mut all_run = true;
     let mut trials = Vec::new();
     for suite in suites {
-        let obstacle = if arguments.list {
-            None
-        } else {
-            obstacle(suite)
-        };
+        let obstacle = if arguments.list { None } else { obstacle(suite) };
         if let Some(reason) = &obstacle {
             eprintln!("\n*** ring 3 NOT RUN on {suite}: {reason}\n");
             all_run = false;
         }
-        trials.extend(
-            tests
-                .iter()
-                .map(|test| trial(suite, *test, obstacle.is_some())),
-        );
+        trials.extend(tests.iter().map(|test| trial(suite, *test, obstacle.is_some())));
     }
     if !all_run && required() {
         eprintln!("BERTH_REQUIRE_RINGS is set: a ring that does not run is a failure.");

@@ -20,19 +20,13 @@ impl Tree {
     /// The tree below `root`, which itself may be a magic link such as `/proc/1/root`.
     pub fn at(root: impl AsRef<Path>) -> io::Result<Tree> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Tree(rustix::fs::openat(
-            CWD,
-            root.as_ref(),
-            flags,
-            Mode::empty(),
-        )?))
+        Ok(Tree(rustix::fs::openat(CWD, root.as_ref(), flags, Mode::empty())?))
     }
 
     /// The whole file.
     pub fn read(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        self.open(path.as_ref(), OFlags::RDONLY, 0)?
-            .read_to_end(&mut content)?;
+        self.open(path.as_ref(), OFlags::RDONLY, 0)?.read_to_end(&mut content)?;
         Ok(content)
     }
 
@@ -43,12 +37,7 @@ impl Tree {
     }
 
     /// [`Tree::write`] with the permissions that the file is to have, new or not.
-    pub fn write_with_mode(
-        &self,
-        path: impl AsRef<Path>,
-        content: impl AsRef<[u8]>,
-        mode: u32,
-    ) -> io::Result<()> {
+    pub fn write_with_mode(&self, path: impl AsRef<Path>, content: impl AsRef<[u8]>, mode: u32) -> io::Result<()> {
         let path = path.as_ref();
         self.make_dir(path.parent().unwrap_or(Path::new("/")))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
@@ -59,11 +48,7 @@ impl Tree {
     }
 
     /// Writes beside and renames over, as a careful editor or a package manager does.
-    pub fn write_atomic(
-        &self,
-        path: impl AsRef<Path>,
-        content: impl AsRef<[u8]>,
-    ) -> io::Result<()> {
+    pub fn write_atomic(&self, path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> io::Result<()> {
         let path = path.as_ref();
         self.make_dir(path.parent().unwrap_or(Path::new("/")))?;
         let (directory, name) = self.parent(path)?;
@@ -89,11 +74,7 @@ impl Tree {
     pub fn remove(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let (directory, name) = self.parent(path.as_ref())?;
         let path = outside(&directory, name);
-        if fs::symlink_metadata(&path)?.is_dir() {
-            fs::remove_dir_all(path)
-        } else {
-            fs::remove_file(path)
-        }
+        if fs::symlink_metadata(&path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
     }
 
     /// Whether there is such a file, a dangling link being none.
@@ -130,11 +111,7 @@ impl Tree {
     /// Opens with every link resolved inside of the tree. `EAGAIN` is the kernel's word for
     /// a rename that it met on the way and could not rule out as an escape.
     fn open(&self, path: &Path, flags: OFlags, mode: u32) -> io::Result<File> {
-        let path = if path.as_os_str().is_empty() {
-            Path::new("/")
-        } else {
-            path
-        };
+        let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
         let flags = flags | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode);
         loop {
