@@ -20,7 +20,13 @@ fn logs_from_the_journal() {
 #[test]
 fn logs_from_a_file() {
     let world = World::with(&fleet());
-    assert!(world.run(&["logs", "web"]).err.contains("the container has not been started yet"));
+    let path = world.path("/var/log/berth/web.log");
+    let absent = format!(
+        "berthctl: cannot read {}: No such file or directory; the container has not been started yet\n",
+        path.display()
+    );
+    assert_eq!(world.run(&["logs", "web"]).err, absent);
+    world.edit(|state| state["containers"][3]["log"] = json!(path));
     world.write("/var/log/berth/web.log", "a\nb\nc\n");
     assert_eq!(world.run(&["logs", "web"]).out, "a\nb\nc\n");
     assert_eq!(world.run(&["logs", "web", "-n2"]).out, "b\nc\n");
