@@ -50,7 +50,7 @@ fn by_systemd(cx: &Context, verb: Verb, names: &[Name]) -> Vec<CliError> {
     let ended = Command::new("systemctl").arg(word(verb)).args(names.iter().map(Name::unit)).status();
     match ended {
         Ok(status) if status.success() => Vec::new(),
-        Err(source) => vec![CliError::Tool { program: "systemctl", source }],
+        Err(error) => vec![CliError::Tool { program: "systemctl", error }],
         Ok(status) => {
             let reasons = reasons(cx, verb, names, began);
             if reasons.is_empty() { vec![CliError::Systemctl(status.to_string())] } else { reasons }

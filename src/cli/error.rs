@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Exit, client::ClientError, known::StateError};
-use crate::{protocol, spec::Name};
+use crate::{error::reason, protocol, spec::Name};
 
 /// Why a verb did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -39,33 +39,47 @@ pub enum CliError {
     #[error("berthd refused: {0}")]
     Refused(String),
     /// A tool could not be run.
-    #[error("cannot run '{program}'{}", cure_of_tool(.source))]
+    #[error("cannot run '{program}': {}{}", reason(.error), cure_of_tool(.error))]
     Tool {
         /// Which.
         program: &'static str,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// A log file could not be read.
-    #[error("cannot read {path}{}", cure_of_log(.source))]
+    #[error("cannot read {path}: {}{}", reason(.error), cure_of_log(.error))]
     Log {
         /// Which.
         path: String,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// Asked of a log file what only the journal can do.
     #[error("--since needs the journal, and without systemd the log is a file without times; use -n")]
     SinceWithoutJournal,
-    /// A spec or the configuration has mistakes, or asks for what this host cannot give; a line each.
-    #[error("{0}")]
-    Spec(String),
+    /// A spec or the configuration is wrong, or a spec is masked.
+    #[error("{}", .0.join("\n"))]
+    Files(Vec<String>),
+    /// A spec asks for what cannot be.
+    #[error("'{name}' could not start: {message}")]
+    Plan {
+        /// Whose.
+        name: Name,
+        /// Why not.
+        message: String,
+    },
     /// Several deeds failed.
     #[error("{} errors", .0.len())]
     Several(Vec<CliError>),
     /// The output could not be written.
-    #[error("cannot write the output")]
-    Output(#[from] io::Error),
+    #[error("cannot write the output: {}", reason(.0))]
+    Output(io::Error),
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
 }
 
 impl CliError {
@@ -74,7 +88,6 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoSuch { .. } => Exit::NoSuch,
-            Self::Spec(_) => Exit::Usage,
             Self::Several(all) => all.iter().map(Self::exit).max().unwrap_or(Exit::Failed),
             _ => Exit::Failed,
         }
@@ -120,13 +133,13 @@ fn meant(nearest: Option<&Name>) -> String {
 }
 
 /// What to do about a tool that does not run.
-fn cure_of_tool(source: &io::Error) -> &'static str {
-    if source.kind() == io::ErrorKind::NotFound { "; it comes with the package 'systemd'" } else { "" }
+fn cure_of_tool(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound { "; it comes with the package 'systemd'" } else { "" }
 }
 
 /// What to do about a log that cannot be read.
-fn cure_of_log(source: &io::Error) -> &'static str {
-    match source.kind() {
+fn cure_of_log(error: &io::Error) -> &'static str {
+    match error.kind() {
         io::ErrorKind::NotFound => "; the container has not been started yet",
         io::ErrorKind::PermissionDenied => "; you need to be root or in group berth",
         _ => "",

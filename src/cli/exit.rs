@@ -7,10 +7,10 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done; `status`: it runs; `doctor`: all is well.
     Ok = 0,
-    /// Not done, or something is not well; stderr says what.
+    /// Not done, or something is not well; stderr says what. `check --strict`: there are warnings.
     Failed = 1,
-    /// The command line is wrong; `check`, `cat` and `plan`: a spec or the configuration is.
-    Usage = 2,
+    /// What was given is wrong: the command line, or what `check` and `cat` were to read.
+    Wrong = 2,
     /// `status`: the container, or without a name berthd, does not run.
     NotRunning = 3,
     /// There is no such container.
@@ -21,25 +21,25 @@ pub enum Exit {
 pub const HELP: &str = "Exit status:
   0  done; 'status': it runs; 'doctor': all is well
   1  not done, or something is not well; 'check --strict': there are warnings
-  2  the command line is wrong; 'check', 'cat', 'plan': a spec or the configuration is
+  2  the command line is wrong; 'check', 'cat': a spec or the configuration is
   3  'status': the container, or without a name berthd, does not run
   4  there is no such container";
-
-impl Exit {
-    /// What `check` and `cat` answer: 0, 1 with warnings that count, 2 with errors.
-    #[must_use]
-    pub fn of_check(status: u8) -> Self {
-        match status {
-            0 => Self::Ok,
-            1 => Self::Failed,
-            _ => Self::Usage,
-        }
-    }
-}
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+impl Exit {
+    /// What `check` and `cat` end with.
+    #[must_use]
+    pub fn of_check(status: u8) -> Self {
+        match status {
+            super::check::OK => Self::Ok,
+            super::check::WARNINGS => Self::Failed,
+            _ => Self::Wrong,
+        }
     }
 }
 
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn help_has_every_status() {
-        for exit in [Exit::Ok, Exit::Failed, Exit::Usage, Exit::NotRunning, Exit::NoSuch] {
+        for exit in [Exit::Ok, Exit::Failed, Exit::Wrong, Exit::NotRunning, Exit::NoSuch] {
             assert!(HELP.contains(&format!("\n  {}  ", exit as u8)), "{exit:?}");
         }
     }

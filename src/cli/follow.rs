@@ -17,7 +17,7 @@ use super::CliError;
 /// # Errors
 /// The directory cannot be watched, or the output cannot be written.
 pub fn follow(path: &Path, mut log: File, out: &mut dyn Write) -> Result<(), CliError> {
-    let failed = |source| CliError::Log { path: path.display().to_string(), source };
+    let failed = |error| CliError::Log { path: path.display().to_string(), error };
     let watch = watch(path).map_err(failed)?;
     loop {
         // Once before the first event: it may have grown before the watch stood.

@@ -150,12 +150,6 @@ pub fn manager(root: &Root, known: Option<&Known>) -> Kind {
     }
 }
 
-/// The isolators that berthd has enabled; none if it has not run.
-#[must_use]
-pub fn enabled_isolators(root: &Root) -> Option<Vec<String>> {
-    read(root).ok().filter(|known| known.truth != Truth::Past).map(|known| known.state.daemon.isolation)
-}
-
 impl Known {
     /// Says beside the output how true it is, if that is not certain.
     pub fn caution(&self, cx: &Context) {

@@ -71,18 +71,18 @@ fn journal(cx: &Context, args: &LogsArgs, out: &mut dyn Write) -> Result<Exit, C
     if cx.json {
         journalctl.args(["-o", "json"]);
     }
-    Err(CliError::Tool { program: "journalctl", source: journalctl.exec() })
+    Err(CliError::Tool { program: "journalctl", error: journalctl.exec() })
 }
 
 /// Where the log lies.
 fn path(cx: &Context, known: Option<&Known>, name: &Name) -> PathBuf {
     let told = known.and_then(|known| known.container(name)).and_then(|container| container.log.as_ref());
-    told.map_or_else(|| cx.root.log(name), |path| cx.root.at(&path.to_string_lossy()))
+    told.map_or_else(|| cx.root.log(name), PathBuf::clone)
 }
 
 /// Shows a log file.
 fn file(path: &Path, args: &LogsArgs, out: &mut dyn Write) -> Result<Exit, CliError> {
-    let failed = |source| CliError::Log { path: path.display().to_string(), source };
+    let failed = |error| CliError::Log { path: path.display().to_string(), error };
     let mut log = File::open(path).map_err(failed)?;
     let lines = args.lines.or(args.follow.then_some(FOLLOW_LINES));
     if let Some(lines) = lines {

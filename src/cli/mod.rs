@@ -17,6 +17,8 @@ pub mod doctor;
 pub mod error;
 /// How it ends.
 pub mod exit;
+/// A container's files, as the offline verbs read them.
+mod files;
 /// Following a log file.
 mod follow;
 /// The state file, and how true it still is.
@@ -88,43 +90,24 @@ pub enum Verb {
     List,
     /// Show how berthd is and what is not well, or everything of one container
     Status(status::StatusArgs),
+    /// Find every mistake in specs and configuration, without berthd and without being root
+    Check(files::CheckArgs),
+    /// Show a container's spec as merged from its files, and the file that each key comes from
+    Cat(files::NameArgs),
+    /// Show everything that a start of a container would do, without doing it
+    Plan(files::NameArgs),
     /// Start containers
     Start(control::Names),
     /// Stop containers
     Stop(control::Names),
     /// Stop containers and start them again, with their present specs
     Restart(control::Names),
-    /// Check specs, and without a path berthd's configuration too, as berthd would read them
-    Check(CheckArgs),
-    /// Show the merged spec of a container, and where each key comes from
-    Cat(One),
-    /// Show everything that a start of a container would do, in order
-    Plan(One),
     /// Show what a container has written
     Logs(logs::LogsArgs),
     /// Make berthd read its configuration and all specs again
     Reload,
     /// Say what this host can do for containers, what it lacks, and what to do about it
     Doctor,
-}
-
-/// Arguments of `check`.
-#[derive(Debug, Args)]
-pub struct CheckArgs {
-    /// Specs, or directories of them; none: all of this host's
-    #[arg(value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-    /// End with 1 if there are warnings
-    #[arg(long)]
-    pub strict: bool,
-}
-
-/// One container.
-#[derive(Debug, Args)]
-pub struct One {
-    /// The container
-    #[arg(value_name = "NAME", value_parser = name)]
-    pub name: Name,
 }
 
 /// What every verb is given beside its own arguments.
@@ -170,29 +153,16 @@ pub fn run(cx: &Context, verb: &Verb, out: &mut dyn Write) -> Result<Exit, CliEr
     match verb {
         Verb::List => list::run(cx, out),
         Verb::Status(args) => status::run(cx, args, out),
+        Verb::Check(args) => files::check(cx, args, out),
+        Verb::Cat(args) => files::cat(cx, args, out),
+        Verb::Plan(args) => plan::run(cx, &files::plan(cx, &args.name)?, out),
         Verb::Start(names) => control::run(cx, protocol::Verb::Start, names, out),
         Verb::Stop(names) => control::run(cx, protocol::Verb::Stop, names, out),
         Verb::Restart(names) => control::run(cx, protocol::Verb::Restart, names, out),
-        Verb::Check(args) => check(cx, args, out),
-        Verb::Cat(one) => Ok(Exit::of_check(cat::run(&cx.root, &one.name, cx.json, out)?)),
-        Verb::Plan(one) => plan::run(cx, &plan::make(cx, &one.name)?, out),
         Verb::Logs(args) => logs::run(cx, args, out),
         Verb::Reload => reload::run(cx, out),
-        Verb::Doctor => doctor::run(cx, known::enabled_isolators(&cx.root).as_deref(), out),
+        Verb::Doctor => doctor::run(cx, files::enabled(&cx.root).as_deref(), out),
     }
-}
-
-/// Checks files as berthd would.
-fn check(cx: &Context, args: &CheckArgs, out: &mut dyn Write) -> Result<Exit, CliError> {
-    let isolators: Vec<&str> = crate::isolators::ORDER.iter().map(|isolator| isolator.name()).collect();
-    let options = check::Options {
-        paths: &args.paths,
-        json: cx.json,
-        strict: args.strict,
-        color: cx.style.color,
-        isolators: &isolators,
-    };
-    Ok(Exit::of_check(check::run(&cx.root, &options, out)?))
 }
 
 /// The command line as clap sees it: help, completions and man pages come from here (`examples/generate.rs`).

@@ -162,7 +162,7 @@ impl Sheet<'_> {
         let spec = &container.spec;
         self.lines("Spec", spec.files.iter().map(|path| path.display().to_string()))?;
         let start = if spec.autostart { "by berthd" } else { "on demand ('systemctl enable' to start at boot)" };
-        self.field("Started", Some(start.to_owned()))?;
+        self.field("Started", spec.digest.as_ref().map(|_| start.to_owned()))?;
         let running = spec.running.as_ref().filter(|running| spec.digest.as_ref() != Some(running));
         let other = running.map_or_else(String::new, |running| format!(" (runs with {running})"));
         self.field("Digest", spec.digest.as_ref().map(|digest| format!("{digest}{other}")))?;

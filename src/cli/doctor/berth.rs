@@ -10,8 +10,10 @@ use super::Finding;
 use crate::{
     cli::{
         client::{Client, ClientError},
+        files,
         known::{self, StateError, Truth},
     },
+    config::Config,
     host::Host,
     root::Root,
 };
@@ -27,7 +29,7 @@ const UNIT_DIRECTORIES: [&str; 4] =
 const UNITS: [&str; 4] = ["berthd.service", "berthd.socket", "berth@.service", "berth.slice"];
 
 /// Where the launcher lies where no unit says it.
-const LAUNCHER_DIRECTORIES: [&str; 4] = ["/usr/lib/berth", "/usr/libexec/berth", "/usr/bin", "/usr/local/bin"];
+const LAUNCHER_DIRECTORIES: [&str; 2] = ["/usr/libexec/berth", "/usr/local/libexec/berth"];
 
 /// Looks at all parts.
 pub fn examine(host: &Host) -> Vec<Finding> {
@@ -36,7 +38,20 @@ pub fn examine(host: &Host) -> Vec<Finding> {
         findings.push(units(&host.root));
     }
     findings.push(launcher(&host.root));
+    findings.push(configuration(&host.root));
     findings
+}
+
+/// Whether berthd would take its configuration.
+fn configuration(root: &Root) -> Finding {
+    let shown = |config: Config| config.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
+    match files::config(root).map(shown) {
+        Ok(files) if files.is_empty() => Finding::good(GROUP, "configuration", "no berthd.toml: the defaults"),
+        Ok(files) => Finding::good(GROUP, "configuration", files.join(" ")),
+        Err(error) => {
+            Finding::missing(GROUP, "configuration", error.lines().join("; "), "'berthctl check' shows it whole")
+        }
+    }
 }
 
 /// The daemon; its socket is only tried where it runs, since a connection would start it.

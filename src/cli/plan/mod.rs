@@ -9,38 +9,7 @@ use super::{
     CliError, Context, Exit, json,
     style::{self, Hue, Style},
 };
-use crate::{
-    host::Host,
-    isolators,
-    plan::{self, Plan},
-    spec::{self, Name, Outcome},
-    supervisor,
-};
-
-/// Plans a start of a container as berthd would now, without berthd. The sandbox is not known before the start.
-///
-/// # Errors
-/// The configuration or the spec has mistakes, or the host cannot give what the spec asks.
-pub fn make(cx: &Context, name: &Name) -> Result<Plan, CliError> {
-    let config = supervisor::load_config(&cx.root, &crate::config::Overrides::default()).map_err(CliError::Spec)?;
-    let loaded = spec::load(&cx.root, &config.defaults, name);
-    let spec = match loaded.map(|loaded| loaded.outcome) {
-        Some(Outcome::Good(spec)) => spec,
-        Some(Outcome::Bad(errors)) => {
-            return Err(CliError::Spec(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")));
-        }
-        Some(Outcome::Masked) => return Err(CliError::Spec(format!("the spec of '{name}' is masked"))),
-        None => {
-            let all = spec::load_all(&cx.root, &config.defaults);
-            let near = crate::source::nearest(name.as_str(), all.containers.keys().map(Name::as_str));
-            return Err(CliError::NoSuch { name: name.clone(), nearest: near.and_then(|near| near.parse().ok()) });
-        }
-    };
-    let host = Host::read(&cx.root);
-    let enabled = isolators::enabled(config.isolation.as_deref(), &host);
-    let build = plan::Build { name, spec: &spec, host: &host, enabled: &enabled, policy: &config.namespaces };
-    plan::build(build).map_err(|failure| CliError::Spec(failure.message))
-}
+use crate::plan::Plan;
 
 /// Shows a plan that was built from the spec.
 ///
