@@ -1,6 +1,6 @@
 //! A container with a pid namespace: its first process is born as a sibling of the launcher.
 
-use std::{io, os::fd::AsFd, process, time::Duration};
+use std::{io, os::fd::OwnedFd, process, time::Duration};
 
 use sd_notify::NotifyState;
 
@@ -14,11 +14,14 @@ use super::{
 use crate::{
     plan::{Namespace, Plan},
     protocol::{Failure, Report, Stage},
-    sys::process::{Born, clone_sibling, pidfd_kill},
+    sys::process::{Born, clone_sibling, pidfd_kill, wait_end},
 };
 
 /// How long the service manager may take to take in `MAINPID=`; it does nothing else for a while when it reloads.
 const PATIENCE_WITH_MANAGER: Duration = Duration::from_secs(30);
+
+/// How long a killed child may take to end.
+const PATIENCE_WITH_CHILD: Duration = Duration::from_secs(2);
 
 /// Makes the process, hands it over, opens its gate.
 pub(super) fn start(session: &mut Session<'_>, plan: &Plan) -> Result<(), Failure> {
@@ -32,15 +35,22 @@ pub(super) fn start(session: &mut Session<'_>, plan: &Plan) -> Result<(), Failur
         }
         Born::Parent { pid, pidfd } => {
             drop(waiter);
-            armed(&keeper)?;
-            let done = hand_over(session, pid).and_then(|()| keeper.open().map_err(|error| gone(&error)));
+            let done = armed(&keeper)
+                .and_then(|()| hand_over(session, pid))
+                .and_then(|()| keeper.open().map_err(|error| gone(&error)));
             if done.is_err() {
-                // It may have ended on its own; then there is nothing to end.
-                drop(pidfd_kill(pidfd.as_fd(), libc::SIGKILL));
+                end(&pidfd);
             }
             done
         }
     }
+}
+
+/// Ends the child of a failed launch, if it has not ended on its own, before the launcher ends: so the service
+/// manager finds nothing left over to kill and to log.
+fn end(child: &OwnedFd) {
+    drop(pidfd_kill(child, libc::SIGKILL));
+    drop(wait_end(child, PATIENCE_WITH_CHILD));
 }
 
 /// The child's life until it is the program: the exit status if it never is.

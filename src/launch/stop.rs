@@ -6,6 +6,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -21,6 +22,13 @@ use crate::{
 /// How long a killed process may take to end; one that waits for a disk takes what the disk takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often a process is looked at.
+const LOOKS: u32 = 12;
+/// How often in a row it is deaf before it is called so.
+const DEAF_LOOKS: u32 = 3;
+/// How long between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+
 /// What stops a main process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopAction {
@@ -32,11 +40,36 @@ pub enum StopAction {
 
 /// What stops the process of which `status` was read.
 ///
-/// A signal that it blocks counts as one that it takes: that is how sigwait(3) and signalfd(2) work, and a program
-/// that has it merely blocked for a moment must not be killed for it.
+/// A signal that it blocks counts as one that it takes: that is how signalfd(2) works. See [`observe`] for a program
+/// that merely blocks for a moment.
 #[must_use]
 pub fn decide(status: &ProcStatus, signal: Signal) -> StopAction {
     if status.is_namespace_init() && !status.takes(signal.0) { StopAction::Kill } else { StopAction::Signal }
+}
+
+/// What stops the process `pid`, which the caller holds a pidfd of. Takes at most 25 ms.
+///
+/// One look is not enough where there is no handler. A shell blocks all signals for a moment whenever it forks; a
+/// program that waits for signals may be seen between two waits. So it is killed only when it was deaf three times
+/// in a row, and asked when that never happens.
+///
+/// # Errors
+/// As [`ProcStatus::read`].
+pub fn observe(pid: u32, signal: Signal) -> io::Result<StopAction> {
+    let mut deaf = 0;
+    for _ in 0..LOOKS {
+        let status = ProcStatus::read(Path::new("/proc"), pid)?;
+        match decide(&status, signal) {
+            StopAction::Signal if status.catches(signal.0) || !status.is_namespace_init() => break,
+            StopAction::Signal => deaf = 0,
+            StopAction::Kill => deaf += 1,
+        }
+        if deaf == DEAF_LOOKS {
+            return Ok(StopAction::Kill);
+        }
+        thread::sleep(BETWEEN_LOOKS);
+    }
+    Ok(StopAction::Signal)
 }
 
 /// A stop, as the service manager asks for it in `ExecStop=`.
@@ -68,12 +101,11 @@ pub fn run(stop: &Stop, root: &Root) -> io::Result<()> {
 /// Kills `pid` if the stop signal would be lost on it.
 fn kill_deaf(stop: &Stop, pid: u32, root: &Root) -> io::Result<()> {
     let process = pidfd_open(pid)?;
-    let status = ProcStatus::read(Path::new("/proc"), pid)?;
-    // Still there after its status was read: so the status was its own.
-    pidfd_kill(&process, 0)?;
-    if decide(&status, stop.signal) == StopAction::Signal {
+    if observe(pid, stop.signal)? == StopAction::Signal {
         return Ok(());
     }
+    // Still there after it was looked at: so it was this one.
+    pidfd_kill(&process, 0)?;
     // Best effort: without the note the stop is shown as a kill, and that is better than no stop.
     drop(note(&marker(root, &stop.container), &stop.invocation));
     pidfd_kill(&process, libc::SIGKILL)?;
@@ -133,10 +165,10 @@ mod tests {
             (vec![7, 3], 0, 0, StopAction::Signal),
         ];
         for (ns_pids, caught, blocked, expected) in table {
-            let status = ProcStatus { ns_pids, caught, blocked };
+            let status = ProcStatus { ns_pids, caught, blocked, awaited: 0 };
             assert_eq!(decide(&status, Signal::TERM), expected, "{status:?}");
         }
-        let deaf_to_quit = ProcStatus { ns_pids: vec![7, 1], caught: term, blocked: 0 };
+        let deaf_to_quit = ProcStatus { ns_pids: vec![7, 1], caught: term, ..ProcStatus::default() };
         assert_eq!(decide(&deaf_to_quit, Signal(3)), StopAction::Kill);
         assert_eq!(decide(&deaf_to_quit, Signal::KILL), StopAction::Kill);
     }

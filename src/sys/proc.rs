@@ -1,18 +1,26 @@
-//! What `/proc/PID` says of a process (proc_pid_status(5), proc_pid_stat(5)).
+//! What `/proc/PID` says of a process (proc_pid_status(5), proc_pid_stat(5), proc_pid_syscall(5)).
 //!
 //! The parsers take text and know no files; the readers take the root of proc, so that tests move the world.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+};
 
-/// The parts of `/proc/PID/status` that decide how a process is stopped.
+/// What decides how a process is stopped. A signal to a process is first judged by its main thread, so that is the
+/// one looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProcStatus {
     /// Its PID in every pid namespace that it is in, outermost first.
     pub ns_pids: Vec<u32>,
     /// Signals with a handler, bit 0 is signal 1.
     pub caught: u64,
-    /// Signals that its main thread blocks, to wait for them (sigwait(3), signalfd(2)).
+    /// Signals that its main thread blocks, perhaps to wait for them (signalfd(2)), perhaps for a moment.
     pub blocked: u64,
+    /// Signals that its main thread waits for (sigwait(3)), which the kernel does not show as blocked meanwhile.
+    pub awaited: u64,
 }
 
 impl ProcStatus {
@@ -21,17 +29,20 @@ impl ProcStatus {
     /// # Errors
     /// As reading a file; `InvalidData` where fields are missing.
     pub fn read(proc: &Path, pid: u32) -> io::Result<Self> {
-        let text = fs::read_to_string(proc.join(pid.to_string()).join("status"))?;
-        Self::parse(&text).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+        let directory = proc.join(pid.to_string());
+        let text = fs::read_to_string(directory.join("status"))?;
+        let status = Self::parse(&text).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        // What cannot be looked at may be waited for: such a process is asked, and at worst times out.
+        Ok(Self { awaited: awaited(&directory).unwrap_or(u64::MAX), ..status })
     }
 
-    /// Reads it from the file's text; none where a field is missing.
+    /// Reads it from the text of `/proc/PID/status`; none where a field is missing. Nothing is awaited.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let mask = |name: &str| u64::from_str_radix(field(name)?.trim(), 16).ok();
         let ns_pids = field("NSpid")?.split_whitespace().map(|pid| pid.parse().ok()).collect::<Option<Vec<_>>>()?;
-        Some(Self { ns_pids, caught: mask("SigCgt")?, blocked: mask("SigBlk")? })
+        Some(Self { ns_pids, caught: mask("SigCgt")?, blocked: mask("SigBlk")?, awaited: 0 })
     }
 
     /// Whether it is the init of a pid namespace other than the reader's, for which the kernel drops every signal
@@ -41,14 +52,41 @@ impl ProcStatus {
         self.ns_pids.len() >= 2 && self.ns_pids.last() == Some(&1)
     }
 
-    /// Whether it takes `signal` itself: by a handler, or blocked in order to wait for it.
+    /// Whether it has a handler for `signal`.
+    #[must_use]
+    pub fn catches(&self, signal: i32) -> bool {
+        self.caught & bit(signal) != 0
+    }
+
+    /// Whether it takes `signal` itself: by a handler, by waiting for it, or blocked in order to wait for it.
     #[must_use]
     pub fn takes(&self, signal: i32) -> bool {
-        u32::try_from(signal - 1)
-            .ok()
-            .and_then(|bit| 1_u64.checked_shl(bit))
-            .is_some_and(|bit| (self.caught | self.blocked) & bit != 0)
+        (self.caught | self.blocked | self.awaited) & bit(signal) != 0
     }
+}
+
+/// The bit of `signal` in a mask; none for what is no signal.
+fn bit(signal: i32) -> u64 {
+    u32::try_from(signal - 1).ok().and_then(|shift| 1_u64.checked_shl(shift)).unwrap_or(0)
+}
+
+/// The signals that the process of `directory` waits for now: the set that its main thread gave to
+/// rt_sigtimedwait(2), looked up in its memory.
+fn awaited(directory: &Path) -> io::Result<u64> {
+    let text = fs::read_to_string(directory.join("syscall"))?;
+    let Some((libc::SYS_rt_sigtimedwait, address)) = parse_syscall(&text) else { return Ok(0) };
+    let mut set = [0; 8];
+    File::open(directory.join("mem"))?.read_exact_at(&mut set, address)?;
+    Ok(u64::from_ne_bytes(set))
+}
+
+/// The number and the first argument of the system call in `/proc/PID/syscall`; none while it is in none.
+#[must_use]
+pub fn parse_syscall(text: &str) -> Option<(i64, u64)> {
+    let mut words = text.split_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let argument = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    (number >= 0).then_some((number, argument))
 }
 
 /// When `pid` started, in clock ticks since boot: with the boot ID, its name for ever.
@@ -100,6 +138,20 @@ mod tests {
     fn broken_status_is_none() {
         for text in ["", "NSpid:\t1\n", "NSpid:\tx\nSigCgt:\t0\nSigBlk:\t0\n", "NSpid:\t1\nSigCgt:\tzz\nSigBlk:\t0\n"] {
             assert_eq!(ProcStatus::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn system_calls_are_read() {
+        let table = [
+            ("128 0x7ffd10 0x0 0x0 0x8 0x0 0x0 0x7ffc 0x7f1\n", Some((128, 0x007f_fd10))),
+            ("-1 0x7ffc 0x7f1\n", None),
+            ("running\n", None),
+            ("7", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_syscall(text), expected, "{text:?}");
         }
     }
 

@@ -59,6 +59,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("direct/no_go_no_program", no_go_no_program),
     ("stop/a_deaf_init_is_killed_and_noted", a_deaf_init_is_killed_and_noted),
     ("stop/a_listening_init_is_left", a_listening_init_is_left),
+    ("stop/an_init_that_waits_for_signals_is_left", an_init_that_waits_for_signals_is_left),
     ("stop/others_are_left", others_are_left),
     ("command_line/usage", usage),
 ];
@@ -618,6 +619,29 @@ fn a_listening_init_is_left() {
     assert_eq!(stop(&world, run.main_pid(), &["SIGQUIT"]), 0, "deaf to this one");
     let status = end_of(run.main_pid());
     assert!(matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)), "{status:?}");
+}
+
+fn an_init_that_waits_for_signals_is_left() {
+    // As tini does: the kernel shows the signal neither as caught nor, while it waits, as blocked.
+    let script = format!(
+        "$| = 1; $s = pack('Q', 1 << 14); syscall({}, 0, $s, 0, 8); print 'ready'; exit syscall({}, $s, 0, 0, 8)",
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigtimedwait,
+    );
+    for (signal, left) in [("TERM", true), ("INT", false)] {
+        let world = World::new(&["perl", "-e", &script]);
+        let mut run = world.launch();
+        assert!(run.launched().success(), "{}", run.stderr());
+        let pid = run.main_pid();
+        until("ready", || run.stdout().contains("ready").then_some(()));
+        assert_eq!(stop(&world, pid, &[signal]), 0);
+        if left {
+            pidfd_kill(pidfd_open(pid).unwrap(), libc::SIGTERM).unwrap();
+        }
+        let status = end_of(pid);
+        let by_itself = matches!(status, WaitStatus::Exited(_, 15));
+        assert_eq!(by_itself, left, "{signal}: {status:?}");
+    }
 }
 
 fn others_are_left() {

@@ -202,7 +202,7 @@ impl World {
 }
 
 /// Plays one act.
-fn serve(act: Act, stream: UnixStream, plan: &Plan, acts: &mut Vec<Act>, heard: &Heard) {
+fn serve(act: Act, stream: UnixStream, plan: &Plan, acts: &mut [Act], heard: &Heard) {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     let say = |reader: &mut BufReader<UnixStream>, reply: &Reply| {
