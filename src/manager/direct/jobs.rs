@@ -91,3 +91,72 @@ impl Jobs {
         ids.iter().filter_map(|id| self.all.remove(id)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::UnitSettings;
+
+    /// `web` requires `db` and comes after it.
+    fn units() -> BTreeMap<Name, UnitSettings> {
+        let db = vec!["berth@db.service".to_owned()];
+        let web = UnitSettings { requires: db.clone(), after: db, ..UnitSettings::default() };
+        BTreeMap::from([(name("web"), web), (name("db"), UnitSettings::default())])
+    }
+
+    /// A name.
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    /// All jobs that are handed out now.
+    fn handed(jobs: &mut Jobs) -> Vec<(JobId, String)> {
+        let units = units();
+        let graph = units.iter().collect();
+        std::iter::from_fn(|| jobs.next(&graph).map(|(id, job)| (id, String::from(job.name)))).collect()
+    }
+
+    #[test]
+    fn a_start_waits_for_what_comes_before() {
+        let mut jobs = Jobs::default();
+        jobs.add(&name("web"), Wish::Up, Some(1));
+        jobs.add(&name("db"), Wish::Up, None);
+        assert_eq!(handed(&mut jobs), [(2, "db".into())]);
+        assert_eq!(handed(&mut jobs), []);
+        jobs.done(2);
+        assert_eq!(handed(&mut jobs), [(1, "web".into())]);
+    }
+
+    #[test]
+    fn a_stop_waits_for_what_comes_after() {
+        let mut jobs = Jobs::default();
+        jobs.add(&name("db"), Wish::Down, Some(1));
+        jobs.add(&name("web"), Wish::Down, None);
+        assert_eq!(handed(&mut jobs), [(2, "web".into())]);
+        jobs.done(2);
+        assert_eq!(handed(&mut jobs), [(1, "db".into())]);
+    }
+
+    #[test]
+    fn the_contrary_of_what_waits_cancels_it() {
+        let mut jobs = Jobs::default();
+        jobs.add(&name("db"), Wish::Up, None);
+        jobs.add(&name("web"), Wish::Up, Some(1));
+        handed(&mut jobs);
+        let canceled = jobs.add(&name("web"), Wish::Down, Some(2));
+        assert_eq!(canceled.iter().map(|job| job.token).collect::<Vec<_>>(), [Some(1)]);
+        assert!(jobs.add(&name("db"), Wish::Down, None).is_empty(), "what is handed out is its unit's");
+    }
+
+    #[test]
+    fn a_failure_fails_who_waits_for_it() {
+        let mut jobs = Jobs::default();
+        jobs.add(&name("db"), Wish::Up, None);
+        jobs.add(&name("web"), Wish::Up, Some(1));
+        handed(&mut jobs);
+        jobs.done(1);
+        let units = units();
+        let failed = jobs.fail_dependents(&units.iter().collect(), &name("db"));
+        assert_eq!(failed.iter().map(|job| job.token).collect::<Vec<_>>(), [Some(1)]);
+    }
+}

@@ -277,6 +277,9 @@ impl Machine {
             self.show(Phase::Dead, Active::Failed, "failed");
             return self.shown_then(|unit| done(&mut unit.starts, &Err(failed())));
         }
+        if by_hand {
+            self.backoff = Backoff::default();
+        }
         self.view = Unit {
             restarts: if by_hand { 0 } else { self.view.restarts.saturating_add(1) },
             result: result::SUCCESS.into(),
@@ -358,7 +361,8 @@ impl Machine {
             }
             Phase::Running | Phase::Signalled => {
                 self.main_gone(exit);
-                self.view.result = policy::result_of(exit).into();
+                let obeyed = self.stopping && exit == Some(Exit::Killed(self.settings.kill_signal().0));
+                self.view.result = if obeyed { result::SUCCESS } else { policy::result_of(exit) }.into();
                 self.kill(now, "final-sigkill")
             }
             Phase::Killed => {
@@ -394,11 +398,7 @@ impl Machine {
     fn expired(&mut self, now: Instant) -> Vec<Effect> {
         self.deadline = None;
         match self.phase {
-            Phase::Start { .. } => {
-                self.view.result = result::TIMEOUT.into();
-                self.kill(now, "stop-sigkill")
-            }
-            Phase::Signalled => {
+            Phase::Start { .. } | Phase::Signalled => {
                 self.view.result = result::TIMEOUT.into();
                 self.kill(now, "stop-sigkill")
             }
@@ -506,4 +506,237 @@ fn canceled(jobs: &mut Vec<JobId>) -> Vec<Effect> {
 /// The end of a job whose unit failed.
 fn failed() -> JobError {
     JobError::Ended("failed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Restart, Signal};
+
+    /// How a program ends that fails.
+    const FAILURE: Option<Exit> = Some(Exit::Exited(1));
+
+    /// A machine with a clock, and what came out of it.
+    struct Bench {
+        /// The machine.
+        unit: Machine,
+        /// The time.
+        now: Instant,
+        /// What came out, in short.
+        out: Vec<String>,
+    }
+
+    impl Bench {
+        /// A unit with some settings.
+        fn new(change: impl FnOnce(&mut UnitSettings)) -> Self {
+            let mut settings = UnitSettings::default();
+            change(&mut settings);
+            Self { unit: Machine::new(settings), now: Instant::now(), out: Vec::new() }
+        }
+
+        /// Feeds inputs; returns what came out of them.
+        fn feed(&mut self, inputs: impl IntoIterator<Item = Input>) -> Vec<String> {
+            self.out.clear();
+            for input in inputs {
+                for effect in self.unit.step(self.now, input) {
+                    self.out.push(match effect {
+                        Effect::Done(job, Ok(())) => format!("{job} done"),
+                        Effect::Done(job, Err(error)) => format!("{job} {error}").replace("the job ended as ", ""),
+                        Effect::Show(unit) => unit.sub,
+                        other => format!("{other:?}"),
+                    });
+                }
+            }
+            std::mem::take(&mut self.out)
+        }
+
+        /// Brings it up.
+        fn up(&mut self) -> Vec<String> {
+            self.feed([Input::Start(1), spawned(), ARMED, Input::LauncherEnded(Some(Exit::Exited(0)))])
+        }
+
+        /// Lets time pass until the deadline.
+        fn wait(&mut self) -> (Duration, Vec<String>) {
+            let deadline = self.unit.deadline().expect("something is due");
+            let waited = deadline - self.now;
+            self.now = deadline;
+            (waited, self.feed([Input::Expired]))
+        }
+
+        /// `ActiveState`, `SubState` and `Result`.
+        fn state(&self) -> (Active, &str, &str) {
+            (self.unit.view.active, &self.unit.view.sub, &self.unit.view.result)
+        }
+    }
+
+    /// A child at the gate.
+    const ARMED: Input = Input::Armed { pid: 7, in_place: false };
+
+    /// A launcher that runs.
+    fn spawned() -> Input {
+        Input::Spawned { invocation: "i".into(), cgroup: Some("/berth/a".into()) }
+    }
+
+    #[test]
+    fn up_and_down() {
+        let mut bench = Bench::new(|_| {});
+        assert_eq!(bench.up(), ["Spawn", "running", "1 done"]);
+        assert_eq!(bench.state(), (Active::Active, "running", "success"));
+        assert_eq!((bench.unit.view.main_pid, bench.unit.deadline()), (Some(7), None), "nothing wakes it");
+        assert_eq!(bench.feed([Input::Start(2)]), ["2 done"]);
+        assert_eq!(bench.feed([Input::Stop(3)]), ["Signal"]);
+        assert_eq!(bench.state().1, "stop-sigterm");
+        assert_eq!(bench.feed([Input::MainEnded(Some(Exit::Killed(15)))]), ["Kill"]);
+        assert_eq!(bench.feed([Input::Empty]), ["Clean", "dead", "3 done"]);
+        assert_eq!(bench.state(), (Active::Inactive, "dead", "success"));
+        assert!(bench.unit.view.stopped);
+        assert_eq!(bench.feed([Input::Stop(4)]), ["dead", "4 done"]);
+    }
+
+    #[test]
+    fn a_program_may_be_faster_than_its_launcher() {
+        let mut bench = Bench::new(|s| s.restart = Some(Restart::No));
+        let inputs = [Input::Start(1), spawned(), ARMED, Input::MainEnded(FAILURE)];
+        assert_eq!(bench.feed(inputs), ["Spawn"]);
+        assert_eq!(bench.feed([Input::LauncherEnded(Some(Exit::Exited(0)))]), ["running", "1 done", "Kill"]);
+        assert_eq!(bench.feed([Input::Empty]), ["Clean", "failed"]);
+        assert_eq!((bench.state().2, bench.unit.view.exit), ("exit-code", FAILURE));
+    }
+
+    #[test]
+    fn launchers_that_fail() {
+        for (inputs, result, exit) in [
+            (vec![Input::LauncherEnded(FAILURE)], "exit-code", FAILURE),
+            (vec![Input::LauncherEnded(Some(Exit::Exited(0)))], "protocol", Some(Exit::Exited(0))),
+            (vec![Input::LauncherEnded(Some(Exit::Killed(9)))], "signal", Some(Exit::Killed(9))),
+            (vec![ARMED, Input::LauncherEnded(FAILURE)], "exit-code", FAILURE),
+            (vec![Input::Expired], "timeout", None),
+            (vec![Input::SpawnFailed("no such file".into())], "resources", None),
+        ] {
+            let mut bench = Bench::new(|s| s.restart = Some(Restart::No));
+            bench.feed([Input::Start(1), spawned()]);
+            assert_eq!(bench.feed(inputs.clone()), ["Kill"], "{inputs:?}");
+            assert_eq!(bench.feed([Input::Empty]), ["Clean", "failed", "1 'failed'"], "{inputs:?}");
+            assert_eq!((bench.state(), bench.unit.view.exit), ((Active::Failed, "failed", result), exit));
+        }
+    }
+
+    #[test]
+    fn stops_that_kill() {
+        let mut deaf = Bench::new(|_| {});
+        deaf.up();
+        assert_eq!(deaf.feed([Input::Stop(2), Input::Deaf]), ["Signal", "Kill"]);
+        deaf.feed([Input::MainEnded(Some(Exit::Killed(9))), Input::Empty]);
+        assert_eq!((deaf.state(), deaf.unit.view.stopped), ((Active::Inactive, "dead", "success"), true));
+
+        let mut slow = Bench::new(|s| s.stop_timeout = Some(Duration::from_secs(3)));
+        slow.up();
+        slow.feed([Input::Stop(2)]);
+        assert_eq!(slow.wait(), (Duration::from_secs(3), vec!["Kill".into()]));
+        slow.feed([Input::MainEnded(Some(Exit::Killed(9))), Input::Empty]);
+        assert_eq!((slow.state(), slow.unit.view.stopped), ((Active::Inactive, "dead", "timeout"), true));
+
+        let mut stuck = Bench::new(|_| {});
+        stuck.up();
+        stuck.feed([Input::Stop(2), Input::Deaf]);
+        assert_eq!(stuck.wait().1, ["failed", "2 'failed'"], "not even SIGKILL ends it");
+
+        let mut obedient = Bench::new(|s| s.stop_signal = Some(Signal(3)));
+        obedient.up();
+        obedient.feed([Input::Stop(2), Input::MainEnded(Some(Exit::Killed(3))), Input::Empty]);
+        assert_eq!(obedient.state().2, "success", "it ended by the signal that it was sent");
+    }
+
+    #[test]
+    fn zero_is_no_timeout() {
+        let mut bench = Bench::new(|s| {
+            s.start_timeout = Some(Duration::ZERO);
+            s.stop_timeout = Some(Duration::ZERO);
+        });
+        bench.feed([Input::Start(1), spawned()]);
+        assert_eq!(bench.unit.deadline(), None);
+        bench.feed([ARMED, Input::LauncherEnded(Some(Exit::Exited(0))), Input::Stop(2)]);
+        assert_eq!(bench.unit.deadline(), None);
+    }
+
+    #[test]
+    fn later_jobs_win() {
+        let mut bench = Bench::new(|_| {});
+        bench.feed([Input::Start(1), spawned()]);
+        assert_eq!(bench.feed([Input::Stop(2)]), ["1 'canceled'", "Kill"]);
+        assert_eq!(bench.feed([Input::Start(3)]), ["2 'canceled'"]);
+        assert_eq!(bench.feed([Input::Empty]), ["Clean", "dead", "Spawn"]);
+        assert_eq!(bench.feed([Input::Restart(4)]), ["Kill"], "a start and a restart agree");
+        assert_eq!(bench.feed([Input::Empty, spawned(), ARMED]), ["Clean", "dead", "Spawn"]);
+        let done = bench.feed([Input::LauncherEnded(Some(Exit::Exited(0)))]);
+        assert_eq!(done, ["running", "3 done", "4 done"]);
+        assert_eq!(bench.feed([Input::Restart(5)]), ["Signal"]);
+        assert_eq!(bench.feed([Input::Stop(6)]), ["5 'canceled'"], "the operator has the last word");
+        let end = bench.feed([Input::MainEnded(Some(Exit::Exited(0))), Input::Empty]);
+        assert_eq!(end, ["Kill", "Clean", "dead", "6 done"]);
+        assert_eq!(bench.unit.deadline(), None);
+    }
+
+    #[test]
+    fn failures_are_retried_slower_and_slower() {
+        let mut bench = Bench::new(|_| {});
+        let mut delays = Vec::new();
+        bench.up();
+        for _ in 0..3 {
+            bench.feed([Input::MainEnded(FAILURE), Input::Empty]);
+            assert_eq!(bench.state(), (Active::Activating, "auto-restart", "exit-code"));
+            let (delay, effects) = bench.wait();
+            assert_eq!(effects, ["Spawn"]);
+            delays.push(delay.as_secs());
+            bench.feed([spawned(), ARMED, Input::LauncherEnded(Some(Exit::Exited(0)))]);
+        }
+        assert_eq!((delays, bench.unit.view.restarts), (vec![1, 2, 4], 3));
+        bench.now += Duration::from_secs(100);
+        bench.feed([Input::MainEnded(FAILURE), Input::Empty]);
+        assert_eq!(bench.wait().0.as_secs(), 1, "it had run for long");
+    }
+
+    #[test]
+    fn a_wait_for_a_restart_can_be_ended_both_ways() {
+        let mut bench = Bench::new(|_| {});
+        bench.up();
+        bench.feed([Input::MainEnded(FAILURE), Input::Empty]);
+        assert_eq!(bench.feed([Input::Stop(2)]), ["dead", "2 done"]);
+        assert_eq!((bench.state().0, bench.unit.deadline()), (Active::Inactive, None));
+        bench.up();
+        bench.feed([Input::MainEnded(FAILURE), Input::Empty]);
+        assert_eq!(bench.feed([Input::Start(3)]), ["Spawn"], "whoever starts by hand does not wait");
+        assert_eq!(bench.unit.view.restarts, 0);
+    }
+
+    #[test]
+    fn the_start_limit_ends_it() {
+        let limit = StartLimit { burst: 2, interval: Duration::from_secs(60) };
+        let mut bench = Bench::new(|s| s.start_limit = Some(limit));
+        bench.up();
+        bench.feed([Input::MainEnded(FAILURE), Input::Empty]);
+        bench.wait();
+        bench.feed([spawned(), Input::LauncherEnded(FAILURE), Input::Empty]);
+        assert_eq!(bench.wait().1, ["failed"]);
+        assert_eq!(bench.state(), (Active::Failed, "failed", "start-limit-hit"));
+        assert_eq!(bench.feed([Input::Start(2)]), ["failed", "2 'failed'"]);
+        bench.feed([Input::ResetFailed]);
+        assert_eq!(bench.state(), (Active::Inactive, "dead", "success"));
+        assert_eq!(bench.feed([Input::Start(3)]), ["Spawn"]);
+    }
+
+    #[test]
+    fn who_ended_unseen_is_started_again_by_policy() {
+        for (policy, again) in [(Restart::No, false), (Restart::OnSuccess, false), (Restart::OnFailure, true)] {
+            let mut bench = Bench::new(|s| s.restart = Some(policy));
+            bench.feed([
+                Input::Adopted { invocation: "i".into(), cgroup: None, pid: None },
+                Input::MainEnded(None),
+                Input::Empty,
+            ]);
+            assert_eq!(bench.unit.deadline().is_some(), again, "{policy:?}");
+            assert_eq!(bench.state().2, "protocol");
+            assert!(bench.unit.view.status.is_some());
+        }
+    }
 }
