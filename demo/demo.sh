@@ -61,7 +61,8 @@ daemon_pid() { jq -er .daemon.pid "$state"; }
 redis() { redis-cli -h 127.0.0.1 -p "$port" "$@"; }
 answers() { [[ $(redis ping) == PONG ]]; }
 is_closed() { ! (exec 3<>"/dev/tcp/127.0.0.1/$port"); }
-is_gone() { [[ ! -e /proc/$1 ]]; }
+# Also if its parent has not yet asked how it ended.
+is_gone() { [[ ! -e /proc/$1 || $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) != [RSDTtIP]* ]]; }
 namespace() { readlink "/proc/$1/ns/$2"; }
 in_container() { nsenter --target "$pid" --mount --pid -- "$@"; }
 
@@ -239,7 +240,7 @@ for kind in pid ipc mnt; do
 	[[ $(namespace "$pid" "$kind") != "$(namespace self "$kind")" ]] || fail "it shares the host's $kind namespace"
 	seen "its $kind namespace is its own: $(namespace "$pid" "$kind"), the host's is $(namespace self "$kind")"
 done
-show in_container ps -e -o pid,user,args
+show nsenter --target "$pid" --mount --pid -- ps -e -o pid,user,args
 awk 'NR > 1 && $1 == 1 && /redis-server/ { redis = 1 } NR > 1 && !/redis-server/ && !/ps -e/ { other = 1 }
 	END { exit !(redis && !other) }' "$scratch/shown" || fail "it sees more than itself"
 seen "inside, redis is PID 1 and sees nobody else (but the ps that looks)"
