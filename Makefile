@@ -60,7 +60,7 @@ install:
 	$(INSTALL) -m 0755 target/release/berthctl $(DESTDIR)$(BINDIR)/
 	$(INSTALL) -m 0755 target/release/berth-launch $(DESTDIR)$(LIBEXECDIR)/
 	for unit in $(UNITS); do \
-		sed -e 's|/usr/sbin/berthd|$(SBINDIR)/berthd|' -e 's|/usr/libexec/berth/|$(LIBEXECDIR)/|' "$$unit" \
+		sed -e 's|/usr/sbin/berthd|$(SBINDIR)/berthd|' -e 's|/usr/libexec/berth/|$(LIBEXECDIR)/|' -e 's|/usr/bin/berthctl|$(BINDIR)/berthctl|' "$$unit" \
 			> "$(DESTDIR)$(LIBDIR)/systemd/system/$${unit##*/}" && \
 		chmod 0644 "$(DESTDIR)$(LIBDIR)/systemd/system/$${unit##*/}" || exit 1; \
 	done

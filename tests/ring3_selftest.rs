@@ -1,5 +1,15 @@
 //! The test hosts, tested: what the other ring 3 tests take for granted.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::missing_docs_in_private_items,
+    reason = "a test says what it expects"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -43,6 +43,10 @@ pub struct Record {
     pub last: Option<Ended>,
     /// Why the last start failed before the program began.
     pub failure: Option<Failure>,
+    /// The start that ended and is to be repeated, where berthd itself is the service manager: a berthd that
+    /// comes back carries on with it.
+    #[serde(default)]
+    pub restarting: Option<String>,
 }
 
 /// One run of a container: from its preparation to its cleanup.
@@ -99,6 +103,7 @@ impl Record {
             run: None,
             last: None,
             failure: None,
+            restarting: None,
         }
     }
 }

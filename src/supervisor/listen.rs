@@ -135,6 +135,8 @@ async fn answer(supervisor: Rc<Supervisor>, peer: &mut Peer, request: Request) -
                 Ok(()) => Reply::Done,
                 Err(message) => Reply::Error { message },
             };
+            // Who hears of the deed and looks at the state file finds it there.
+            super::publish::write(&supervisor);
             peer.say(&reply).await
         }
         Request::Reload => {

@@ -40,6 +40,7 @@ use crate::{
     isolators::{self, Isolator},
     journal,
     manager::{self, Event, Job, JobError, JobVerb, Kind, Order, Process, ServiceManager},
+    plan::UnitSettings,
     protocol::Verb,
     root::Root,
     spec::{Catalog, Name},
@@ -258,14 +259,11 @@ impl Supervisor {
 
     /// Hands a run that may still be alive to a manager that does not know it.
     fn adopt(&self, record: &Record) {
-        if let Some(run) = &record.run {
-            self.manager.order(Order::Adopt {
-                name: record.name.clone(),
-                invocation: run.invocation.clone(),
-                process: run.process,
-                settings: Box::new(run.plan.unit.clone()),
-            });
-        }
+        let run = record.run.as_ref().map(|run| (run.invocation.clone(), run.process));
+        let again = record.restarting.clone().map(|invocation| (invocation, None));
+        let Some((invocation, process)) = run.or(again) else { return };
+        let settings = Box::new(record.spec.as_ref().map(UnitSettings::of).unwrap_or_default());
+        self.manager.order(Order::Adopt { name: record.name.clone(), invocation, process, settings });
     }
 
     /// What the manager says.

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     journal,
-    manager::{Batch, JobVerb, Order, Unit},
+    manager::{Active, Batch, JobVerb, Kind, Order, Unit},
     observe::Lifecycle,
     plan::UnitSettings,
     spec::{self, Name, Outcome},
+    state::Record,
 };
 
 impl Supervisor {
@@ -142,7 +143,7 @@ impl Supervisor {
     }
 
     /// Writes a record, then holds it. A full disk spoils the file and not what berthd knows.
-    pub(super) fn keep(&self, slot: &Slot, record: crate::state::Record) {
+    pub(super) fn keep(&self, slot: &Slot, record: Record) {
         if let Err(error) = self.store.save(&record) {
             tracing::error!("cannot write the record of {}: {}", slot.name, crate::error::reason(&error));
         }
@@ -162,6 +163,7 @@ impl Supervisor {
         let killed = decide::killed_by_stop(&unit);
         *slot.unit.borrow_mut() = unit;
         self.tell_transition(&slot);
+        self.note_restart(&slot);
         if killed {
             self.manager.order(Order::ResetFailed(name.clone()));
         }
@@ -172,6 +174,19 @@ impl Supervisor {
         if let Some(invocation) = ended.filter(|_| !slot.launching.get()) {
             let (this, unit) = (Rc::clone(self), slot.unit.borrow().clone());
             tokio::task::spawn_local(async move { this.finish(&slot, &invocation, &unit).await });
+        }
+    }
+
+    /// Keeps in the record that a restart is due, where nobody but us would know after a crash of ours.
+    fn note_restart(&self, slot: &Slot) {
+        let due = {
+            let unit = slot.unit.borrow();
+            let waits = unit.active == Active::Activating && unit.sub == "auto-restart";
+            unit.invocation.clone().filter(|_| waits && self.manager.kind() == Kind::Direct)
+        };
+        if slot.record.borrow().restarting != due {
+            let record = Record { restarting: due, ..slot.record.borrow().clone() };
+            self.keep(slot, record);
         }
     }
 
