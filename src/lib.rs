@@ -5,6 +5,12 @@
 /// Where things lie.
 pub mod root;
 
+/// TOML files with the place of every key; what specs and configuration share.
+mod source;
+
+/// berthd's own configuration.
+pub mod config;
+
 /// ① Files to `Spec`.
 pub mod spec;
 
@@ -13,3 +19,6 @@ pub mod plan;
 
 /// What berthd, the launcher and the operator's tool say to each other.
 pub mod protocol;
+
+/// What `berthctl` does.
+pub mod cli;

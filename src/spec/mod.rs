@@ -3,8 +3,20 @@
 //! Three stages: a *fragment* is one TOML file as it stands, a *draft* is all fragments merged
 //! (`[defaults]`, spec, drop-ins), a [`Spec`] is valid by construction.
 
+mod assemble;
+pub mod command;
+mod digest;
+pub(crate) mod fragment;
+mod load;
+mod origins;
 mod types;
+mod validate;
+pub(crate) mod words;
 
+pub use crate::source::{Diagnostic, Severity};
+pub use digest::digest;
+pub use load::{Catalog, Defaults, Loaded, Outcome, load, load_all, load_files};
+pub use origins::{Origin, origins, origins_of_file};
 pub use types::{
     Bytes, Command, Identity, Name, NameError, Namespaces, OnChange, Restart, SandboxMode, Service, Share, Signal,
     Spec, StartLimit, UserName, Volume, VolumeMode,

@@ -1,0 +1,107 @@
+//! One container's files put together: spec, drop-ins, and the defaults below.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Name,
+    fragment::Fragment,
+    load::{Defaults, Loaded, Outcome},
+    validate::{Draft, Report, validate},
+};
+use crate::{
+    root::Layer,
+    source::{Content, Diagnostic, Document, KeyPath, Stack, entries, extract, parse},
+};
+
+/// The files of one container, before they are understood.
+#[derive(Debug)]
+pub struct Parts {
+    /// Whose.
+    pub name: Name,
+    /// Where the spec lies.
+    pub layer: Layer,
+    /// The spec.
+    pub path: PathBuf,
+    /// What it holds.
+    pub content: Result<Content, Diagnostic>,
+    /// Where drop-ins may lie, highest precedence first.
+    pub directories: Vec<PathBuf>,
+}
+
+/// What the merged view of a container is made of.
+#[derive(Debug)]
+pub struct Merged {
+    /// All documents.
+    pub stack: Stack,
+    /// Keys that were overruled by contradiction.
+    pub dropped: Vec<KeyPath>,
+}
+
+/// Understands a container's files.
+pub fn assemble(parts: Parts, defaults: &Defaults) -> (Loaded, Option<Merged>) {
+    let Parts { name, layer, path, content, directories } = parts;
+    let mut loaded = Loaded { name, layer, files: vec![path], outcome: Outcome::Masked, warnings: Vec::new() };
+    let text = match content {
+        Ok(Content::Text(text)) => text,
+        Ok(Content::Mask | Content::Absent) => return (loaded, None),
+        Err(error) => {
+            loaded.outcome = Outcome::Bad(vec![error]);
+            return (loaded, None);
+        }
+    };
+    let mut errors = Vec::new();
+    let mut stack = Stack { documents: defaults.documents.clone() };
+    let main = stack.documents.len();
+    stack.documents.push(understand(Document::parse(&loaded.files[0], &text), &mut errors));
+    for path in drop_ins(&directories, &mut errors) {
+        let (document, mut found) = parse(&path);
+        if document.is_some() || !found.is_empty() {
+            loaded.files.push(path);
+        }
+        match document {
+            Some(document) => stack.documents.push(understand((document, found), &mut errors)),
+            None => errors.append(&mut found),
+        }
+    }
+    let (spec, report) = validate(&Draft { name: &loaded.name, layer, stack: &stack, main });
+    let Report { errors: invalid, warnings, dropped, .. } = report;
+    errors.extend(invalid);
+    sort(&mut errors, &loaded.files);
+    loaded.warnings = warnings;
+    loaded.outcome = if errors.is_empty() { Outcome::Good(Box::new(spec)) } else { Outcome::Bad(errors) };
+    (loaded, Some(Merged { stack, dropped }))
+}
+
+/// Takes what is wrong out of a document. Of a file that is not even TOML, nothing more is told.
+fn understand((mut document, mut found): (Document, Vec<Diagnostic>), errors: &mut Vec<Diagnostic>) -> Document {
+    if document.tree.is_empty() && !found.is_empty() {
+        document.failed.push(KeyPath::new());
+    }
+    found.extend(extract::<Fragment>(&mut document));
+    errors.append(&mut found);
+    document
+}
+
+/// Drop-ins by file name over all directories; a higher layer's replaces a lower one's of its name.
+fn drop_ins(directories: &[PathBuf], errors: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    let mut found = BTreeMap::new();
+    for directory in directories.iter().rev() {
+        match entries(directory) {
+            Ok(entries) => {
+                let files = entries.into_iter().filter(|entry| entry.name.ends_with(".toml"));
+                found.extend(files.map(|entry| (entry.name, entry.path)));
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    found.into_values().collect()
+}
+
+/// In the order in which an operator reads: file by file, top to bottom.
+fn sort(errors: &mut [Diagnostic], files: &[PathBuf]) {
+    let rank = |file: &Path| files.iter().position(|known| known == file);
+    errors.sort_by_key(|error| (rank(&error.file), error.line, error.column));
+}

@@ -1,0 +1,128 @@
+//! One TOML file of a spec as it stands: every key optional, every value in an operator's words.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{
+    Bytes, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
+    words::{self, CommandWord, GroupWord, Timespan, Umask, UserWord, choice, optional},
+};
+use crate::source::{Shape, keys};
+
+/// A spec file, a drop-in, `[defaults]`, or all of them merged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Fragment {
+    /// One line for people. Defaults to none.
+    pub description: Option<String>,
+    /// Whether berthd starts it on its own. Defaults to true under `/etc` and `/run`, false elsewhere.
+    pub autostart: Option<bool>,
+    /// What an edit that cannot be applied live does. Defaults to `restart`.
+    #[serde(default, deserialize_with = "choice")]
+    pub on_change: Option<OnChange>,
+    /// What runs.
+    pub command: Option<CommandWord>,
+    /// As whom it runs. Defaults to root.
+    pub user: Option<UserWord>,
+    /// Groups beside the user's own. Defaults to none.
+    pub supplementary_groups: Option<Vec<GroupWord>>,
+    /// Where it starts. Defaults to the sandbox.
+    pub working_directory: Option<String>,
+    /// Added to the default environment. Defaults to nothing.
+    pub environment: Option<BTreeMap<String, String>>,
+    /// File mode creation mask. Defaults to `"0022"`.
+    pub umask: Option<Umask>,
+    /// Whether each run has a sandbox of its own. Defaults to `fresh`.
+    #[serde(default, deserialize_with = "choice")]
+    pub sandbox: Option<SandboxMode>,
+    /// Parts of the filesystem seen differently. Defaults to none.
+    pub volumes: Option<Vec<VolumeFragment>>,
+    /// Namespaces.
+    pub namespaces: Option<NamespacesFragment>,
+    /// What the service manager decides.
+    pub service: Option<ServiceFragment>,
+}
+
+/// `[[volumes]]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct VolumeFragment {
+    /// Where the container sees it.
+    pub container_path: Option<String>,
+    /// What it sees there: relative to the sandbox, or absolute on the host.
+    pub host_path: Option<String>,
+    /// Defaults to `RW`.
+    #[serde(default, deserialize_with = "choice")]
+    pub mode: Option<VolumeMode>,
+}
+
+/// `[namespaces]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct NamespacesFragment {
+    /// Defaults to private where the isolator is enabled.
+    #[serde(default, deserialize_with = "choice")]
+    pub pid: Option<Share>,
+    /// Defaults to private where the isolator is enabled.
+    #[serde(default, deserialize_with = "choice")]
+    pub ipc: Option<Share>,
+    /// Size of a private `/dev/shm`. Defaults to `berthd.toml`'s, else half of RAM.
+    #[serde(default, deserialize_with = "optional")]
+    pub shm_size: Option<Bytes>,
+}
+
+/// `[service]`, in systemd's words.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct ServiceFragment {
+    /// `Restart=`. Defaults to `on-failure`.
+    #[serde(default, deserialize_with = "choice")]
+    pub restart: Option<Restart>,
+    /// `RestartSec=`. Defaults to `1s`.
+    pub restart_delay: Option<Timespan>,
+    /// `StartLimitBurst=` and `StartLimitIntervalSec=`. Defaults to 5 in `10s`.
+    pub start_limit: Option<StartLimitFragment>,
+    /// `TimeoutStartSec=`. Defaults to `1m 30s`.
+    pub start_timeout: Option<Timespan>,
+    /// `KillSignal=`. Defaults to `SIGTERM`.
+    #[serde(default, deserialize_with = "optional")]
+    pub stop_signal: Option<Signal>,
+    /// `TimeoutStopSec=`. Defaults to `10s`.
+    pub stop_timeout: Option<Timespan>,
+    /// `After=`. Defaults to none.
+    pub after: Option<Vec<String>>,
+    /// `Before=`. Defaults to none.
+    pub before: Option<Vec<String>>,
+    /// `Requires=`. Defaults to none.
+    pub requires: Option<Vec<String>>,
+    /// `Wants=`. Defaults to none.
+    pub wants: Option<Vec<String>>,
+    /// Whether a minimal init is PID 1. Defaults to false.
+    pub init: Option<bool>,
+}
+
+/// `service.start_limit`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct StartLimitFragment {
+    /// Starts; 0 switches the limit off. Defaults to 5.
+    pub burst: Option<u32>,
+    /// In this time. Defaults to `10s`.
+    pub interval: Option<Timespan>,
+}
+
+impl Shape for Fragment {
+    fn tables() -> Vec<(String, &'static [&'static str])> {
+        [
+            ("", keys::<Self>()),
+            ("command", keys::<words::CommandTable>()),
+            ("volumes", keys::<VolumeFragment>()),
+            ("namespaces", keys::<NamespacesFragment>()),
+            ("service", keys::<ServiceFragment>()),
+            ("service.start_limit", keys::<StartLimitFragment>()),
+        ]
+        .map(|(table, keys)| (table.to_owned(), keys))
+        .into()
+    }
+}

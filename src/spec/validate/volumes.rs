@@ -1,0 +1,80 @@
+//! Rules for volumes.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    report::Report,
+    text::{absolute, path},
+};
+use crate::{
+    source::Complaint,
+    spec::{Volume, fragment::VolumeFragment},
+};
+
+/// Trees of the kernel's own, and why nothing may be laid over them.
+const KERNEL: [(&str, &str); 3] = [
+    ("/proc", "it belongs to the pid namespace"),
+    ("/sys", "it is the kernel's view of the devices and the cgroups"),
+    ("/dev", "devices and /dev/shm are the isolators' business"),
+];
+
+/// All volumes, in the order written.
+pub fn volumes(fragments: Vec<VolumeFragment>, report: &mut Report<'_>) -> Vec<Volume> {
+    let mut volumes: Vec<Volume> = Vec::new();
+    for (index, fragment) in fragments.into_iter().enumerate() {
+        let Some(volume) = volume(index, fragment, report) else { continue };
+        if let Some(other) = volumes.iter().find(|other| overlap(&volume.container_path, &other.container_path)) {
+            let complaint = Complaint::new(format!(
+                "{} and {} of another volume lie in one another",
+                volume.container_path.display(),
+                other.container_path.display(),
+            ));
+            report.error(&format!("volumes.{index}.container_path"), complaint);
+        }
+        volumes.push(volume);
+    }
+    volumes
+}
+
+/// One volume.
+fn volume(index: usize, fragment: VolumeFragment, report: &mut Report<'_>) -> Option<Volume> {
+    let mut at = |key: &str, text: Option<String>, missing: &str, rule: Rule| match text {
+        Some(text) => rule(&text).map_err(|wrong| report.error(&format!("volumes.{index}.{key}"), wrong)).ok(),
+        None => {
+            report.error(&format!("volumes.{index}.{key}"), Complaint::new(format!("{key} is missing")).help(missing));
+            None
+        }
+    };
+    let container_path = at("container_path", fragment.container_path, "where the container sees it", target);
+    let host_path = at("host_path", fragment.host_path, "relative: in the sandbox; absolute: on the host", source);
+    Some(Volume { container_path: container_path?, host_path: host_path?, mode: fragment.mode.unwrap_or_default() })
+}
+
+/// How a path is checked.
+type Rule = fn(&str) -> Result<PathBuf, Complaint>;
+
+/// Where a volume may be seen.
+fn target(text: &str) -> Result<PathBuf, Complaint> {
+    let path = absolute(text)?;
+    if path == Path::new("/") {
+        return Err(Complaint::new("the whole filesystem cannot be a volume"));
+    }
+    match KERNEL.iter().find(|(tree, _)| path.starts_with(tree)) {
+        Some((tree, reason)) => Err(Complaint::new(format!("nothing may be mounted over {tree}: {reason}"))),
+        None => Ok(path),
+    }
+}
+
+/// What a volume may show.
+fn source(text: &str) -> Result<PathBuf, Complaint> {
+    let path = path(text)?;
+    if path.as_os_str().is_empty() {
+        return Err(Complaint::new("the sandbox itself cannot be a volume").help("name a directory in it"));
+    }
+    Ok(path)
+}
+
+/// Whether one path is the other or lies in it, by whole components.
+fn overlap(a: &Path, b: &Path) -> bool {
+    a.starts_with(b) || b.starts_with(a)
+}
