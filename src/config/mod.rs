@@ -1,1 +1,136 @@
-//! x
+//! berthd's own configuration: `berthd.toml`, drop-ins, `BERTHD_*`, flags, in rising precedence.
+
+mod fragment;
+mod load;
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use fragment::ConfigFragment;
+
+use crate::spec::{Bytes, Defaults, words::Timespan};
+
+/// What berthd is told.
+#[derive(Debug, Clone, Serialize)]
+pub struct Config {
+    /// Who runs containers.
+    pub manager: ManagerChoice,
+    /// Names of the isolators that are enabled; unset: all that this host can do.
+    pub isolation: Option<Vec<String>>,
+    /// A spec that lies under every spec.
+    #[serde(skip)]
+    pub defaults: Defaults,
+    /// What specs may ask of namespaces.
+    pub namespaces: NamespacesConfig,
+    /// How long sandboxes are kept.
+    pub sandbox: SandboxConfig,
+    /// What berthd says.
+    pub log: LogConfig,
+    /// The files that it was read from, in rising precedence.
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
+}
+
+/// Who runs containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ManagerChoice {
+    /// systemd where it is this host's service manager, else berthd.
+    #[default]
+    Auto,
+    /// systemd.
+    Systemd,
+    /// berthd itself.
+    Direct,
+}
+
+/// What specs may ask of namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NamespacesConfig {
+    /// Whether a spec may say `pid = "host"`.
+    pub allow_host_pid: bool,
+    /// Whether a spec may say `ipc = "host"`.
+    pub allow_host_ipc: bool,
+    /// Size of a private `/dev/shm` whose spec names none.
+    #[serde(serialize_with = "shown")]
+    pub shm_size: Option<Bytes>,
+}
+
+/// How long sandboxes of past runs are kept; the first limit that is reached counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SandboxConfig {
+    /// How many past runs of a container.
+    pub keep: u32,
+    /// How long; [`Duration::MAX`] is for ever.
+    #[serde(serialize_with = "span")]
+    pub max_age: Duration,
+}
+
+/// What berthd says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct LogConfig {
+    /// Least important level that is said.
+    pub level: Level,
+}
+
+/// How important a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// What failed.
+    Error,
+    /// What will.
+    Warn,
+    /// What changed.
+    #[default]
+    Info,
+    /// Why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Flags of the command line, highest of all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Overrides {
+    /// `--manager`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manager: Option<String>,
+    /// `--isolation`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Vec<String>>,
+    /// `[log]`.
+    pub log: LogOverrides,
+}
+
+/// Flags about the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LogOverrides {
+    /// `--log-level`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+}
+
+impl Default for NamespacesConfig {
+    fn default() -> Self {
+        Self { allow_host_pid: true, allow_host_ipc: true, shm_size: None }
+    }
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self { keep: 5, max_age: Duration::from_secs(7 * 24 * 60 * 60) }
+    }
+}
+
+/// A size as it is written in TOML.
+#[allow(clippy::ref_option, reason = "serde gives references")]
+fn shown<S: serde::Serializer>(size: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
+    size.map(|size| size.to_string()).serialize(serializer)
+}
+
+/// A span as it is written in TOML.
+fn span<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    Timespan(*span).serialize(serializer)
+}

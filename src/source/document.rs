@@ -91,7 +91,7 @@ impl Document {
             prefix: [&self.prefix[..], &[key.to_owned()]].concat(),
             tree,
             places: self.places.iter().filter_map(|(path, place)| Some((below(path)?, place.clone()))).collect(),
-            failed: Vec::new(),
+            failed: self.failed.iter().filter_map(below).collect(),
         })
     }
 

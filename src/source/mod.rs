@@ -12,6 +12,7 @@ mod layers;
 mod merge;
 mod nearest;
 
+pub(crate) use diagnostic::lossy;
 pub use diagnostic::{Diagnostic, Severity};
 pub(crate) use document::{Document, KeyPath, Part};
 pub(crate) use explain::{Complaint, Shape, keys};

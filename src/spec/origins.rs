@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     root::Root,
-    source::{KeyPath, Stack},
+    source::{KeyPath, Stack, lossy},
 };
 
 /// A key of the merged spec.
@@ -23,6 +23,7 @@ pub struct Origin {
     /// In TOML.
     pub value: String,
     /// Where it was written.
+    #[serde(serialize_with = "lossy")]
     pub file: PathBuf,
     /// On which line; 0 where lines are unknown.
     pub line: usize,

@@ -1,0 +1,79 @@
+//! One source of berthd's configuration as it stands: every key optional.
+
+use serde::Deserialize;
+
+use super::{Level, ManagerChoice};
+use crate::{
+    source::{Shape, keys},
+    spec::{
+        Bytes,
+        fragment::Fragment,
+        words::{Timespan, choice, optional},
+    },
+};
+
+/// `berthd.toml`, a drop-in, the environment, the flags, or all of them merged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct ConfigFragment {
+    /// Who runs containers. Defaults to `auto`.
+    #[serde(default, deserialize_with = "choice")]
+    pub manager: Option<ManagerChoice>,
+    /// Which isolators. Defaults to all that this host can do.
+    pub isolation: Option<Vec<String>>,
+    /// A spec under every spec. Defaults to nothing.
+    pub defaults: Option<Fragment>,
+    /// What specs may ask of namespaces.
+    pub namespaces: Option<NamespacesFragment>,
+    /// How long sandboxes are kept.
+    pub sandbox: Option<SandboxFragment>,
+    /// What berthd says.
+    pub log: Option<LogFragment>,
+}
+
+/// `[namespaces]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct NamespacesFragment {
+    /// Whether a spec may say `pid = "host"`. Defaults to true.
+    pub allow_host_pid: Option<bool>,
+    /// Whether a spec may say `ipc = "host"`. Defaults to true.
+    pub allow_host_ipc: Option<bool>,
+    /// Size of a private `/dev/shm` whose spec names none. Defaults to the kernel's.
+    #[serde(default, deserialize_with = "optional")]
+    pub shm_size: Option<Bytes>,
+}
+
+/// `[sandbox]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct SandboxFragment {
+    /// How many past runs of a container are kept. Defaults to 5.
+    pub keep: Option<u32>,
+    /// How long. Defaults to `7d`.
+    pub max_age: Option<Timespan>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct LogFragment {
+    /// Defaults to `info`.
+    #[serde(default, deserialize_with = "choice")]
+    pub level: Option<Level>,
+}
+
+impl Shape for ConfigFragment {
+    fn tables() -> Vec<(String, &'static [&'static str])> {
+        let own = [
+            ("", keys::<Self>()),
+            ("namespaces", keys::<NamespacesFragment>()),
+            ("sandbox", keys::<SandboxFragment>()),
+            ("log", keys::<LogFragment>()),
+        ];
+        let defaults = Fragment::tables().into_iter().map(|(table, keys)| {
+            (if table.is_empty() { "defaults".to_owned() } else { format!("defaults.{table}") }, keys)
+        });
+        own.map(|(table, keys)| (table.to_owned(), keys)).into_iter().chain(defaults).collect()
+    }
+}
