@@ -37,6 +37,7 @@ impl Config {
         for path in &files {
             stack.documents.extend(understand(parse(path), &mut errors));
         }
+        let files = stack.documents.iter().map(|document| document.label.clone()).collect();
         let others = variables(environment).into_iter().chain(flags(overrides, &mut errors));
         for document in others {
             stack.documents.extend(understand((Some(document), Vec::new()), &mut errors));
@@ -87,6 +88,8 @@ impl Config {
             errors.extend(stack.error(&dotted("namespaces.shm_size"), Part::Value, "zero would mean no limit", 0));
         }
         if !errors.is_empty() {
+            let rank = |error: &Diagnostic| stack.documents.iter().position(|document| document.label == error.file);
+            errors.sort_by_key(|error| (rank(error), error.line, error.column));
             return Err(errors);
         }
         Ok(Self {

@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{diagnostic::Diagnostic, document::Document};
+use super::{
+    diagnostic::{Diagnostic, ordinal},
+    document::Document,
+};
 
 /// Largest file that is read, in bytes; a spec with a thousand volumes is a tenth of it.
 const MAX: u64 = 1 << 20;
@@ -136,11 +139,11 @@ fn text(path: &Path, bytes: Vec<u8>) -> Result<Content, Diagnostic> {
     String::from_utf8(bytes).map(Content::Text).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let before = &error.as_bytes()[..valid];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = before.iter().filter(|byte| **byte == b'\n').count();
         let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+        let column = String::from_utf8_lossy(&before[start..]).chars().count();
         let mut diagnostic = Diagnostic::error(path, "this file is not UTF-8").with_help(Some("TOML is UTF-8"));
-        (diagnostic.line, diagnostic.column) = (line, column);
+        (diagnostic.line, diagnostic.column) = (ordinal(line), ordinal(column));
         diagnostic
     })
 }

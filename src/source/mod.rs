@@ -4,6 +4,7 @@
 //! Specs and berthd's own configuration share all of it. A *document* is one file; documents merge in rising
 //! precedence through figment (tables merge, scalars and arrays replace).
 
+mod convert;
 mod diagnostic;
 mod document;
 mod explain;
@@ -11,6 +12,7 @@ mod extract;
 mod layers;
 mod merge;
 mod nearest;
+mod tree;
 
 pub(crate) use diagnostic::lossy;
 pub use diagnostic::{Diagnostic, Severity};

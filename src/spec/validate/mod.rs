@@ -48,7 +48,7 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         report.error_at(&error.path, Part::Value, Complaint::new(error.kind.to_string()));
         Fragment::default()
     });
-    let command = command(fragment.command, &mut report);
+    let command = command(fragment.command, draft.stack.failed(&dotted("command")), &mut report);
     let mut service = service::service(fragment.service.unwrap_or_default(), &mut report);
     let namespaces = namespaces(fragment.namespaces.unwrap_or_default(), &mut report);
     if service.init && namespaces.pid == Some(Share::Host) {
@@ -83,10 +83,13 @@ fn description(description: Option<String>, report: &mut Report<'_>) -> Option<S
 }
 
 /// What runs. Without an image it must name a program.
-fn command(word: Option<CommandWord>, report: &mut Report<'_>) -> Command {
+fn command(word: Option<CommandWord>, failed: bool, report: &mut Report<'_>) -> Command {
     let missing = Command { shell: false, value: None, arguments: Vec::new() };
     let written = word.is_some();
     let CommandWord { command, table } = word.unwrap_or(CommandWord { command: missing, table: false });
+    if failed {
+        return command;
+    }
     let help = "write command = [\"/path/to/program\", \"argument\"]";
     if let Err(error) = resolve(&command, &ImageCommand::default()) {
         let complaint = Complaint::new(error.to_string()).help(help);
@@ -154,14 +157,14 @@ fn umask(mask: &u32, stack: &Stack, report: &mut Report<'_>) -> u32 {
 /// Whose namespaces.
 fn namespaces(fragment: NamespacesFragment, report: &mut Report<'_>) -> Namespaces {
     let NamespacesFragment { pid, ipc, mut shm_size } = fragment;
-    if shm_size.is_some_and(|size| size.0 == 0) {
-        report
-            .error("namespaces.shm_size", Complaint::new("zero would mean no limit").help("write a size, or nothing"));
-    }
     if shm_size.is_some() && ipc == Some(Share::Host) {
         let complaint = Complaint::new("only a private /dev/shm has a size, and `namespaces.ipc` is \"host\"");
         report.conflict("namespaces.shm_size", "namespaces.ipc", complaint);
         shm_size = None;
+    }
+    if shm_size.is_some_and(|size| size.0 == 0) {
+        report
+            .error("namespaces.shm_size", Complaint::new("zero would mean no limit").help("write a size, or nothing"));
     }
     Namespaces { pid, ipc, shm_size }
 }
