@@ -69,6 +69,7 @@ pub fn run(root: &Root, options: &Options<'_>, out: &mut dyn Write) -> io::Resul
     } else {
         files(root, options, &mut findings);
     }
+    findings.distinct();
     let errors = findings.diagnostics.iter().filter(|found| found.severity == Severity::Error).count();
     let warnings = findings.diagnostics.len() - errors;
     if options.json {
@@ -135,6 +136,17 @@ fn is_config(path: &Path) -> bool {
 }
 
 impl Findings {
+    /// Tells once what is wrong under every spec.
+    fn distinct(&mut self) {
+        let mut distinct: Vec<Diagnostic> = Vec::new();
+        for diagnostic in self.diagnostics.drain(..) {
+            if !distinct.contains(&diagnostic) {
+                distinct.push(diagnostic);
+            }
+        }
+        self.diagnostics = distinct;
+    }
+
     /// Adds one container.
     fn add(&mut self, loaded: Loaded) {
         let files = loaded.files.iter().map(|file| file.to_string_lossy().into_owned()).collect();

@@ -1,6 +1,6 @@
 //! Reading the configuration.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use figment::value::{Dict, Value};
 use serde::Deserialize;
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     root::{Layer, Root},
-    source::{Complaint, Content, Diagnostic, Document, Part, Stack, dotted, entries, extract, nearest, parse, read},
-    spec::Defaults,
+    source::{Complaint, Content, Diagnostic, Document, Part, Stack, dotted, drop_ins, extract, nearest, parse, read},
+    spec::{Defaults, check_defaults},
 };
 
 /// What names berthd's variables.
@@ -77,6 +77,7 @@ impl Config {
         mut errors: Vec<Diagnostic>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let defaults = stack.take_defaults();
+        errors.extend(check_defaults(&defaults));
         let merged = Value::from(stack.merged());
         let fragment = ConfigFragment::deserialize(&merged).unwrap_or_else(|error| {
             errors.extend(stack.error(&error.path, Part::Value, &error.kind.to_string(), 0));
@@ -115,17 +116,8 @@ impl Stack {
 fn files(root: &Root, errors: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
     let mains = Layer::ALL.map(|layer| root.config(layer).join("berthd.toml"));
     let main = mains.into_iter().find(|path| !matches!(read(path), Ok(Content::Absent)));
-    let mut drop_ins = BTreeMap::new();
-    for layer in Layer::ALL.into_iter().rev() {
-        match entries(&root.config(layer).join("berthd.toml.d")) {
-            Ok(entries) => {
-                let files = entries.into_iter().filter(|entry| entry.name.ends_with(".toml"));
-                drop_ins.extend(files.map(|entry| (entry.name, entry.path)));
-            }
-            Err(error) => errors.push(error),
-        }
-    }
-    main.into_iter().chain(drop_ins.into_values()).collect()
+    let directories = Layer::ALL.map(|layer| root.config(layer).join("berthd.toml.d"));
+    main.into_iter().chain(drop_ins(&directories, errors)).collect()
 }
 
 /// Takes what is wrong out of a source.

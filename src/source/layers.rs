@@ -1,6 +1,7 @@
 //! Files over the four layers, and how they are read: whatever lies there, nobody hangs and nothing is guessed.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Read},
@@ -38,7 +39,8 @@ pub struct Entry {
 
 /// The entries of a directory that matter, by name. An absent directory has none.
 ///
-/// What editors and package managers leave behind does not matter.
+/// Hidden files do not matter, and callers take names in `.toml` and `.toml.d` only: what editors and package
+/// managers leave behind (`.#web.toml`, `web.toml~`, `web.toml.dpkg-new`) is among neither.
 pub fn entries(directory: &Path) -> Result<Vec<Entry>, Diagnostic> {
     let complain = |error: io::Error| Diagnostic::error(directory, format!("cannot read this directory: {error}"));
     let listing = match fs::read_dir(directory) {
@@ -50,7 +52,7 @@ pub fn entries(directory: &Path) -> Result<Vec<Entry>, Diagnostic> {
     for entry in listing {
         let entry = entry.map_err(complain)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !is_leftover(&name) {
+        if !name.starts_with('.') {
             entries.push(Entry { name, path: entry.path() });
         }
     }
@@ -58,14 +60,20 @@ pub fn entries(directory: &Path) -> Result<Vec<Entry>, Diagnostic> {
     Ok(entries)
 }
 
-/// Whether a name is an editor's or a package manager's business (the list of systemd's hidden_or_backup_file).
-fn is_leftover(name: &str) -> bool {
-    let middles = [".dpkg-", ".rpm", ".ucf-"];
-    let ends = ["~", ".swp", ".bak", ".orig", ".tmp"];
-    name.starts_with('.')
-        || name.starts_with('#')
-        || ends.iter().any(|end| name.ends_with(end))
-        || middles.iter().any(|middle| name.contains(middle))
+/// The drop-ins of some directories, given highest precedence first: sorted by file name over all of them, a higher
+/// one's file replacing a lower one's of its name.
+pub fn drop_ins(directories: &[PathBuf], errors: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    let mut found = BTreeMap::new();
+    for directory in directories.iter().rev() {
+        match entries(directory) {
+            Ok(entries) => {
+                let files = entries.into_iter().filter(|entry| entry.name.ends_with(".toml"));
+                found.extend(files.map(|entry| (entry.name, entry.path)));
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    found.into_values().collect()
 }
 
 /// The part of a file's name before `.toml`.

@@ -19,6 +19,6 @@ pub use diagnostic::{Diagnostic, Severity};
 pub(crate) use document::{Document, KeyPath, Part};
 pub(crate) use explain::{Complaint, Shape, keys};
 pub(crate) use extract::extract;
-pub(crate) use layers::{Content, Entry, entries, parse, read, toml_name};
+pub(crate) use layers::{Content, Entry, drop_ins, entries, parse, read, toml_name};
 pub(crate) use merge::{Stack, dotted};
 pub(crate) use nearest::nearest;
