@@ -1,6 +1,7 @@
 //! `berthctl check`: every mistake in specs and configuration, offline and without privileges.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -138,13 +139,8 @@ fn is_config(path: &Path) -> bool {
 impl Findings {
     /// Tells once what is wrong under every spec.
     fn distinct(&mut self) {
-        let mut distinct: Vec<Diagnostic> = Vec::new();
-        for diagnostic in self.diagnostics.drain(..) {
-            if !distinct.contains(&diagnostic) {
-                distinct.push(diagnostic);
-            }
-        }
-        self.diagnostics = distinct;
+        let mut seen = BTreeSet::new();
+        self.diagnostics.retain(|diagnostic| seen.insert(diagnostic.to_string()));
     }
 
     /// Adds one container.

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     root::{Layer, Root},
-    source::{Complaint, Content, Diagnostic, Document, Part, Stack, dotted, drop_ins, extract, nearest, parse, read},
+    source::{
+        Complaint, Content, Diagnostic, Document, MOST, Part, Stack, dotted, drop_ins, extract, nearest, parse, read,
+    },
     spec::{Defaults, check_defaults},
 };
 
@@ -162,7 +164,7 @@ fn flags(overrides: &Overrides, errors: &mut Vec<Diagnostic>) -> Option<Document
 
 /// Names of isolators: known, and once each.
 fn isolation(names: &[String], known: &[&str], stack: &Stack, errors: &mut Vec<Diagnostic>) {
-    for (index, name) in names.iter().enumerate() {
+    for (index, name) in names.iter().enumerate().take(MOST) {
         let complaint = if !known.contains(&name.as_str()) {
             let complaint = Complaint::new(format!("unknown isolator \"{name}\""));
             match nearest(name, known.iter().copied()) {

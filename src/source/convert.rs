@@ -9,7 +9,7 @@ use toml::{
 };
 
 use super::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, MOST},
     document::{Document, KeyPath, Part, Place},
 };
 
@@ -79,8 +79,10 @@ impl Document {
         help: Option<String>,
         found: &mut Vec<Diagnostic>,
     ) -> Option<Value> {
-        found.push(self.error(path, Part::Value, message).with_help(help));
-        self.failed.push(path.clone());
+        if found.len() < MOST {
+            found.push(self.error(path, Part::Value, message).with_help(help));
+            self.failed.push(path.clone());
+        }
         None
     }
 }

@@ -10,6 +10,9 @@ use std::{
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::{Deserialize, Serialize, Serializer};
 
+/// More errors than this in one file are noise, and finding the line of each costs a walk through the file.
+pub const MOST: usize = 100;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -6,7 +6,7 @@ use figment::value::{Dict, Value};
 use toml::de::DeTable;
 
 use super::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, MOST},
     tree::{Parent, child, counted, descend},
 };
 
@@ -65,7 +65,7 @@ impl Document {
             removed: BTreeMap::new(),
         };
         let (table, errors) = DeTable::parse_recoverable(text);
-        let mut found: Vec<Diagnostic> = errors.iter().map(|error| document.syntax(error)).collect();
+        let mut found: Vec<Diagnostic> = errors.iter().take(MOST).map(|error| document.syntax(error)).collect();
         // What follows an error on its line is mostly its echo.
         found.sort_by_key(|error| (error.line, error.column));
         found.dedup_by_key(|error| error.line);

@@ -6,13 +6,10 @@ use figment::{
 };
 
 use super::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, MOST},
     document::{Document, KeyPath, Part},
     explain::{Shape, explain},
 };
-
-/// More errors than this in one file are noise.
-const MOST: usize = 100;
 
 /// Tells all that is wrong with a document as a `T`, and takes it out of the document's tree.
 ///

@@ -14,8 +14,8 @@ mod merge;
 mod nearest;
 mod tree;
 
-pub(crate) use diagnostic::lossy;
 pub use diagnostic::{Diagnostic, Severity};
+pub(crate) use diagnostic::{MOST, lossy};
 pub(crate) use document::{Document, KeyPath, Part};
 pub(crate) use explain::{Complaint, Shape, keys};
 pub(crate) use extract::extract;

@@ -1,7 +1,7 @@
 //! Where validation puts what it finds.
 
 use crate::{
-    source::{Complaint, Diagnostic, KeyPath, Part, Stack, dotted, nearest},
+    source::{Complaint, Diagnostic, KeyPath, MOST, Part, Stack, dotted, nearest},
     spec::Name,
 };
 
@@ -35,7 +35,7 @@ impl<'a> Report<'a> {
 
     /// An error at a path, unless its value is known to be wrong already.
     pub fn error_at(&mut self, path: &[String], part: Part, complaint: Complaint) {
-        if self.stack.failed(path) {
+        if self.errors.len() >= MOST || self.stack.failed(path) {
             return;
         }
         let found = self.stack.error(path, part, &complaint.message, self.main);

@@ -1,6 +1,6 @@
 //! Rules for what the service manager decides.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::report::Report;
 use crate::{
@@ -23,7 +23,8 @@ pub fn service(fragment: ServiceFragment, report: &mut Report<'_>) -> Service {
     let mut list = |key, units: Option<Vec<String>>| units_of(key, units.unwrap_or_default(), report);
     let (after, before) = (list("after", fragment.after), list("before", fragment.before));
     let (requires, wants) = (list("requires", fragment.requires), list("wants", fragment.wants));
-    if let Some(index) = before.iter().position(|unit| after.contains(unit)) {
+    let known: HashSet<&String> = after.iter().collect();
+    if let Some(index) = before.iter().position(|unit| known.contains(unit)) {
         let complaint = Complaint::new(format!("{} is in `after` too; it cannot be both", before[index]));
         report.error(&format!("service.before.{index}"), complaint);
     }

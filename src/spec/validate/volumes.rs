@@ -18,8 +18,15 @@ const KERNEL: [(&str, &str); 3] = [
     ("/dev", "devices and /dev/shm are the isolators' business"),
 ];
 
+/// Most volumes of one container; each is a mount, and each is compared with each.
+const MOST_VOLUMES: usize = 1000;
+
 /// All volumes, in the order written.
 pub fn volumes(fragments: Vec<VolumeFragment>, report: &mut Report<'_>) -> Vec<Volume> {
+    if fragments.len() > MOST_VOLUMES {
+        report.error("volumes", Complaint::new(format!("more than {MOST_VOLUMES} volumes")));
+        return Vec::new();
+    }
     let (mut volumes, mut targets) = (Vec::new(), Vec::<PathBuf>::new());
     for (index, fragment) in fragments.into_iter().enumerate() {
         let (Some(container_path), host_path) = paths(index, &fragment, report) else { continue };
