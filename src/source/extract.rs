@@ -17,7 +17,10 @@ use super::{
 pub fn extract<T: Shape>(document: &mut Document) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     loop {
-        let Err(error) = T::deserialize(&Value::from(document.tree.clone())) else { return found };
+        let tree = Value::from(std::mem::take(&mut document.tree));
+        let outcome = T::deserialize(&tree);
+        document.tree = tree.into_dict().unwrap_or_default();
+        let Err(error) = outcome else { return found };
         let path = document.original(&error.path);
         let complaint = explain::<T>(&error.kind, &path);
         let part = if matches!(error.kind, Kind::UnknownField(..)) { Part::Key } else { Part::Value };

@@ -70,6 +70,9 @@ fn timeout(path: &str, span: Option<Timespan>, report: &mut Report<'_>) -> Optio
 /// Checks a list of units.
 fn units_of(key: &str, units: Vec<String>, report: &mut Report<'_>) -> Vec<String> {
     for (index, unit) in units.iter().enumerate() {
+        if report.is_full() {
+            break;
+        }
         let complaint = if *unit == report.name.unit() {
             Err(Complaint::new("this is the container's own unit"))
         } else {
