@@ -77,12 +77,12 @@ fn toml(loaded: &Loaded, origins: &[Origin], out: &mut dyn Write) -> io::Result<
         }
         Outcome::Good(_) => {}
     }
-    let mut header = String::new();
+    let mut above = (String::new(), None);
     for origin in ordered(origins) {
-        let (table, rest) = split(&origin.path);
-        if table != header {
-            writeln!(out, "\n{table}")?;
-            header = table;
+        let (header, index, rest) = split(&origin.path);
+        if (&header, index) != (&above.0, above.1) {
+            writeln!(out, "\n{header}")?;
+            above = (header, index);
         }
         writeln!(out, "{} = {}  # {}", key(rest), origin.value, place(origin))?;
     }
@@ -107,20 +107,15 @@ fn ordered(origins: &[Origin]) -> Vec<&Origin> {
     ordered
 }
 
-/// The header that a key stands under, and the rest of its path.
-fn split(path: &[String]) -> (String, &[String]) {
+/// The header that a key stands under, which element of a list of tables it is in, and the rest of its path.
+fn split(path: &[String]) -> (String, Option<usize>, &[String]) {
     match path {
         [table, index, rest @ ..] if !rest.is_empty() && index.parse::<usize>().is_ok() => {
-            (format!("[[{}]]{}", key(std::slice::from_ref(table)), invisible(index)), rest)
+            (format!("[[{}]]", key(std::slice::from_ref(table))), index.parse().ok(), rest)
         }
-        [table, rest @ ..] if !rest.is_empty() => (format!("[{}]", key(std::slice::from_ref(table))), rest),
-        _ => (String::new(), path),
+        [table, rest @ ..] if !rest.is_empty() => (format!("[{}]", key(std::slice::from_ref(table))), None, rest),
+        _ => (String::new(), None, path),
     }
-}
-
-/// Elements of a list have one header each: the index makes them differ.
-fn invisible(index: &str) -> String {
-    format!("  # {index}")
 }
 
 /// A dotted key, each part in quotes if it needs them.

@@ -1,6 +1,7 @@
 //! `berthctl check`: every mistake in specs and configuration, offline and without privileges.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -69,6 +70,7 @@ pub fn run(root: &Root, options: &Options<'_>, out: &mut dyn Write) -> io::Resul
     } else {
         files(root, options, &mut findings);
     }
+    findings.distinct();
     let errors = findings.diagnostics.iter().filter(|found| found.severity == Severity::Error).count();
     let warnings = findings.diagnostics.len() - errors;
     if options.json {
@@ -135,6 +137,12 @@ fn is_config(path: &Path) -> bool {
 }
 
 impl Findings {
+    /// Tells once what is wrong under every spec.
+    fn distinct(&mut self) {
+        let mut seen = BTreeSet::new();
+        self.diagnostics.retain(|diagnostic| seen.insert(diagnostic.to_string()));
+    }
+
     /// Adds one container.
     fn add(&mut self, loaded: Loaded) {
         let files = loaded.files.iter().map(|file| file.to_string_lossy().into_owned()).collect();

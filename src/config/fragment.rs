@@ -77,3 +77,37 @@ impl Shape for ConfigFragment {
         own.map(|(table, keys)| (table.to_owned(), keys)).into_iter().chain(defaults).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The keys that a schema has for a table.
+    fn properties<'a>(schema: &'a Value, table: &str) -> BTreeSet<&'a str> {
+        let mut node = schema;
+        for part in table.split('.').filter(|part| !part.is_empty()) {
+            node = &node["properties"][part];
+            node = node.get("items").filter(|items| items["type"] == "object").unwrap_or(node);
+            node = node["oneOf"].as_array().into_iter().flatten().find(|one| one["type"] == "object").unwrap_or(node);
+        }
+        assert_eq!(node["additionalProperties"], false, "{table}");
+        node["properties"].as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn schemas_have_the_keys_that_are_read() {
+        let container = include_str!("../../packaging/schema/berth.container.schema.json");
+        let berthd = include_str!("../../packaging/schema/berthd.schema.json");
+        for (text, tables) in [(container, Fragment::tables()), (berthd, ConfigFragment::tables())] {
+            let schema: Value = serde_json::from_str(text).unwrap();
+            for (table, keys) in tables {
+                assert!(!keys.is_empty(), "{table}");
+                assert_eq!(properties(&schema, &table), keys.iter().copied().collect(), "{table}");
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Reading the configuration.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use figment::value::{Dict, Value};
 use serde::Deserialize;
@@ -11,8 +11,10 @@ use super::{
 };
 use crate::{
     root::{Layer, Root},
-    source::{Complaint, Content, Diagnostic, Document, Part, Stack, dotted, entries, extract, nearest, parse, read},
-    spec::Defaults,
+    source::{
+        Complaint, Content, Diagnostic, Document, MOST, Part, Stack, dotted, drop_ins, extract, nearest, parse, read,
+    },
+    spec::{Defaults, check_defaults},
 };
 
 /// What names berthd's variables.
@@ -37,6 +39,7 @@ impl Config {
         for path in &files {
             stack.documents.extend(understand(parse(path), &mut errors));
         }
+        let files = stack.documents.iter().map(|document| document.label.clone()).collect();
         let others = variables(environment).into_iter().chain(flags(overrides, &mut errors));
         for document in others {
             stack.documents.extend(understand((Some(document), Vec::new()), &mut errors));
@@ -76,6 +79,7 @@ impl Config {
         mut errors: Vec<Diagnostic>,
     ) -> Result<Self, Vec<Diagnostic>> {
         let defaults = stack.take_defaults();
+        errors.extend(check_defaults(&defaults));
         let merged = Value::from(stack.merged());
         let fragment = ConfigFragment::deserialize(&merged).unwrap_or_else(|error| {
             errors.extend(stack.error(&error.path, Part::Value, &error.kind.to_string(), 0));
@@ -87,6 +91,8 @@ impl Config {
             errors.extend(stack.error(&dotted("namespaces.shm_size"), Part::Value, "zero would mean no limit", 0));
         }
         if !errors.is_empty() {
+            let rank = |error: &Diagnostic| stack.documents.iter().position(|document| document.label == error.file);
+            errors.sort_by_key(|error| (rank(error), error.line, error.column));
             return Err(errors);
         }
         Ok(Self {
@@ -112,17 +118,8 @@ impl Stack {
 fn files(root: &Root, errors: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
     let mains = Layer::ALL.map(|layer| root.config(layer).join("berthd.toml"));
     let main = mains.into_iter().find(|path| !matches!(read(path), Ok(Content::Absent)));
-    let mut drop_ins = BTreeMap::new();
-    for layer in Layer::ALL.into_iter().rev() {
-        match entries(&root.config(layer).join("berthd.toml.d")) {
-            Ok(entries) => {
-                let files = entries.into_iter().filter(|entry| entry.name.ends_with(".toml"));
-                drop_ins.extend(files.map(|entry| (entry.name, entry.path)));
-            }
-            Err(error) => errors.push(error),
-        }
-    }
-    main.into_iter().chain(drop_ins.into_values()).collect()
+    let directories = Layer::ALL.map(|layer| root.config(layer).join("berthd.toml.d"));
+    main.into_iter().chain(drop_ins(&directories, errors)).collect()
 }
 
 /// Takes what is wrong out of a source.
@@ -167,7 +164,7 @@ fn flags(overrides: &Overrides, errors: &mut Vec<Diagnostic>) -> Option<Document
 
 /// Names of isolators: known, and once each.
 fn isolation(names: &[String], known: &[&str], stack: &Stack, errors: &mut Vec<Diagnostic>) {
-    for (index, name) in names.iter().enumerate() {
+    for (index, name) in names.iter().enumerate().take(MOST) {
         let complaint = if !known.contains(&name.as_str()) {
             let complaint = Complaint::new(format!("unknown isolator \"{name}\""));
             match nearest(name, known.iter().copied()) {

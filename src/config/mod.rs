@@ -12,7 +12,7 @@ pub(crate) use fragment::ConfigFragment;
 use crate::spec::{Bytes, Defaults, words::Timespan};
 
 /// What berthd is told.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Config {
     /// Who runs containers.
     pub manager: ManagerChoice,

@@ -10,6 +10,9 @@ use std::{
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::{Deserialize, Serialize, Serializer};
 
+/// More errors than this in one file are noise, and finding the line of each costs a walk through the file.
+pub const MOST: usize = 100;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,9 +35,9 @@ pub struct Diagnostic {
     #[serde(serialize_with = "lossy")]
     pub file: PathBuf,
     /// From 1; 0 is the whole file.
-    pub line: usize,
+    pub line: u32,
     /// In characters, from 1; 0 is the whole file.
-    pub column: usize,
+    pub column: u32,
     /// Dotted path of the key in its file; elements of lists by their index from 0.
     pub key: Option<String>,
     /// What is wrong.
@@ -43,7 +46,7 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// What [`Diagnostic::render`] shows.
     #[serde(skip)]
-    excerpt: Option<Excerpt>,
+    excerpt: Option<Box<Excerpt>>,
 }
 
 /// The part of a file that a diagnostic is about.
@@ -103,10 +106,10 @@ impl Diagnostic {
         let line = text[start..].find('\n').map_or(text.len(), |length| start + length);
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        self.line = before.matches('\n').count() + 1;
-        self.column = before[line_start..].chars().count() + 1;
+        self.line = ordinal(before.matches('\n').count());
+        self.column = ordinal(before[line_start..].chars().count());
         let end = floor(text, span.end.min(line)).max(start);
-        self.excerpt = Some(Excerpt { text: Arc::clone(text), span: start..end });
+        self.excerpt = Some(Box::new(Excerpt { text: Arc::clone(text), span: start..end }));
         self
     }
 
@@ -122,7 +125,7 @@ impl Diagnostic {
             Some(key) => format!("{key}: {}", self.message),
             None => self.message.clone(),
         });
-        let mut group = match &self.excerpt {
+        let mut group = match self.excerpt.as_deref() {
             Some(Excerpt { text, span }) => title
                 .element(Snippet::source(&**text).path(file).annotation(AnnotationKind::Primary.span(span.clone()))),
             None => title.element(Origin::path(file)),
@@ -152,6 +155,11 @@ impl fmt::Display for Diagnostic {
         }
         Ok(())
     }
+}
+
+/// An index from 0 as a number from 1.
+pub fn ordinal(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// The text on one line, and unable to move a terminal's cursor.

@@ -2,26 +2,26 @@
 
 use std::{collections::BTreeMap, ops::Range, path::PathBuf, sync::Arc};
 
-use figment::value::{Dict, Tag, Value};
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use figment::value::{Dict, Value};
+use toml::de::DeTable;
 
-use super::diagnostic::Diagnostic;
+use super::{
+    diagnostic::{Diagnostic, MOST},
+    tree::{Parent, child, counted, descend},
+};
 
 /// The keys from the top of a file down to a value; an element of a list by its index.
 pub type KeyPath = Vec<String>;
 
 /// Where a key stands in its file.
 #[derive(Debug, Clone)]
-struct Place {
+pub struct Place {
     /// The key itself.
-    key: Range<usize>,
+    pub key: Range<usize>,
     /// Its value; of a table under a header, the header.
-    value: Range<usize>,
+    pub value: Range<usize>,
     /// Base of an integer, 0 for all else.
-    radix: u32,
+    pub radix: u32,
 }
 
 /// Which part of `key = value` a complaint is about.
@@ -45,9 +45,11 @@ pub struct Document {
     /// What it says, without what is known to be wrong.
     pub tree: Dict,
     /// Where it says so.
-    places: BTreeMap<KeyPath, Place>,
-    /// Paths of `tree` from which something wrong was taken away.
+    pub places: BTreeMap<KeyPath, Place>,
+    /// What was wrong and so is not in `tree`.
     pub failed: Vec<KeyPath>,
+    /// Indices of the elements taken out of lists, ascending, so that places are told as the file counts.
+    pub removed: BTreeMap<KeyPath, Vec<usize>>,
 }
 
 impl Document {
@@ -60,9 +62,13 @@ impl Document {
             tree: Dict::new(),
             places: BTreeMap::new(),
             failed: Vec::new(),
+            removed: BTreeMap::new(),
         };
         let (table, errors) = DeTable::parse_recoverable(text);
-        let mut found: Vec<Diagnostic> = errors.iter().map(|error| document.syntax(error)).collect();
+        let mut found: Vec<Diagnostic> = errors.iter().take(MOST).map(|error| document.syntax(error)).collect();
+        // What follows an error on its line is mostly its echo.
+        found.sort_by_key(|error| (error.line, error.column));
+        found.dedup_by_key(|error| error.line);
         if found.is_empty() {
             document.tree = document.table(table.get_ref(), &KeyPath::new(), &mut found);
         }
@@ -78,6 +84,7 @@ impl Document {
             tree,
             places: BTreeMap::new(),
             failed: Vec::new(),
+            removed: BTreeMap::new(),
         }
     }
 
@@ -92,6 +99,7 @@ impl Document {
             tree,
             places: self.places.iter().filter_map(|(path, place)| Some((below(path)?, place.clone()))).collect(),
             failed: self.failed.iter().filter_map(below).collect(),
+            removed: self.removed.iter().filter_map(|(path, gone)| Some((below(path)?, gone.clone()))).collect(),
         })
     }
 
@@ -112,7 +120,7 @@ impl Document {
     }
 
     /// The line of the key at `path`, or of the nearest table around it.
-    pub fn line(&self, path: &[String]) -> usize {
+    pub fn line(&self, path: &[String]) -> u32 {
         self.error(path, Part::Key, "").line
     }
 
@@ -131,6 +139,42 @@ impl Document {
         diagnostic.at(&self.text, &span)
     }
 
+    /// The path as the file counts its lists, of a path of `tree`.
+    pub fn original(&self, path: &[String]) -> KeyPath {
+        let mut original = KeyPath::new();
+        for part in path {
+            let part = match (self.removed.get(&original), part.parse::<usize>()) {
+                (Some(gone), Ok(index)) => counted(index, gone).to_string(),
+                _ => part.clone(),
+            };
+            original.push(part);
+        }
+        original
+    }
+
+    /// Takes a wrong value out of `tree`. False if there is none at this path.
+    pub fn remove(&mut self, path: &[String]) -> bool {
+        let Some((last, parents)) = path.split_last() else { return false };
+        let (original, list) = (self.original(path), self.original(parents));
+        match descend(&mut self.tree, parents) {
+            Some(Parent::Dict(dict)) => {
+                if dict.remove(last).is_none() {
+                    return false;
+                }
+            }
+            Some(Parent::Array(array)) => {
+                let Some(index) = last.parse::<usize>().ok().filter(|index| *index < array.len()) else { return false };
+                array.remove(index);
+                let gone = self.removed.entry(list).or_default();
+                gone.push(counted(index, gone));
+                gone.sort_unstable();
+            }
+            _ => return false,
+        }
+        self.failed.push(original);
+        true
+    }
+
     /// A syntax error in our form.
     fn syntax(&self, error: &toml::de::Error) -> Diagnostic {
         let diagnostic = Diagnostic::error(&self.label, error.message());
@@ -138,82 +182,5 @@ impl Document {
             Some(span) => diagnostic.at(&self.text, &span),
             None => diagnostic,
         }
-    }
-
-    /// Converts a table, noting places.
-    fn table(&mut self, table: &DeTable<'_>, path: &KeyPath, found: &mut Vec<Diagnostic>) -> Dict {
-        let mut dict = Dict::new();
-        for (key, value) in table {
-            let path = [&path[..], &[key.get_ref().to_string()]].concat();
-            if let Some(value) = self.value(value, &key.span(), &path, found) {
-                dict.insert(key.get_ref().to_string(), value);
-            }
-        }
-        dict
-    }
-
-    /// Converts a value, noting its place; what no key can mean is told and left out.
-    fn value(
-        &mut self,
-        value: &Spanned<DeValue<'_>>,
-        key: &Range<usize>,
-        path: &KeyPath,
-        found: &mut Vec<Diagnostic>,
-    ) -> Option<Value> {
-        let radix = value.get_ref().as_integer().map_or(0, toml::de::DeInteger::radix);
-        let span = if value.get_ref().is_table() { key.clone() } else { value.span() };
-        self.places.insert(path.clone(), Place { key: key.clone(), value: span, radix });
-        let converted = match value.get_ref() {
-            DeValue::String(text) => Value::from(&**text),
-            DeValue::Boolean(truth) => Value::from(*truth),
-            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-                Ok(number) => Value::from(number),
-                Err(_) => return self.refuse(path, "this number does not fit in 64 bits", None, found),
-            },
-            DeValue::Float(number) => match number.as_str().parse::<f64>() {
-                Ok(number) => Value::from(number),
-                Err(_) => return self.refuse(path, "this number cannot be read", None, found),
-            },
-            DeValue::Datetime(date) => {
-                let help = format!("write \"{date}\" if a text is meant");
-                return self.refuse(path, "no key takes a date", Some(help), found);
-            }
-            DeValue::Array(array) => Value::Array(Tag::Default, self.array(array, path, found)),
-            DeValue::Table(table) => Value::Dict(Tag::Default, self.table(table, path, found)),
-        };
-        Some(converted)
-    }
-
-    /// Converts a list, noting places. The place of an element's key is the element.
-    fn array(&mut self, array: &toml::de::DeArray<'_>, path: &KeyPath, found: &mut Vec<Diagnostic>) -> Vec<Value> {
-        let mut values = Vec::new();
-        for (index, element) in array.iter().enumerate() {
-            let path = [&path[..], &[index.to_string()]].concat();
-            values.extend(self.value(element, &element.span(), &path, found));
-        }
-        values
-    }
-
-    /// Tells that the value at `path` cannot be.
-    fn refuse(
-        &mut self,
-        path: &KeyPath,
-        message: &str,
-        help: Option<String>,
-        found: &mut Vec<Diagnostic>,
-    ) -> Option<Value> {
-        found.push(self.error(path, Part::Value, message).with_help(help));
-        let list = path.iter().position(|part| part.parse::<usize>().is_ok()).unwrap_or(path.len());
-        self.failed.push(path[..list].to_vec());
-        None
-    }
-}
-
-/// What a table or a list holds at one key.
-fn child<'a>(value: &'a Value, part: &str) -> Option<&'a Value> {
-    match value {
-        Value::Dict(_, dict) => dict.get(part),
-        Value::Array(_, array) => array.get(part.parse::<usize>().ok()?),
-        _ => None,
     }
 }

@@ -124,6 +124,7 @@ fn mismatch(found: &Actual, expected: &str) -> Complaint {
     let complaint = Complaint::new(format!("expected {expected}, found {shown}"));
     match quoted {
         Some(value) if expected == "a string" => complaint.help(format!("write \"{value}\"")),
+        None if expected == "a list" && matches!(found, Actual::Str(_)) => complaint.help("write it in brackets"),
         _ => complaint,
     }
 }

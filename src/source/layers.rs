@@ -1,6 +1,7 @@
 //! Files over the four layers, and how they are read: whatever lies there, nobody hangs and nothing is guessed.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Read},
@@ -8,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{diagnostic::Diagnostic, document::Document};
+use super::{
+    diagnostic::{Diagnostic, ordinal},
+    document::Document,
+};
 
 /// Largest file that is read, in bytes; a spec with a thousand volumes is a tenth of it.
 const MAX: u64 = 1 << 20;
@@ -35,7 +39,8 @@ pub struct Entry {
 
 /// The entries of a directory that matter, by name. An absent directory has none.
 ///
-/// What editors and package managers leave behind does not matter.
+/// Hidden files do not matter, and callers take names in `.toml` and `.toml.d` only: what editors and package
+/// managers leave behind (`.#web.toml`, `web.toml~`, `web.toml.dpkg-new`) is among neither.
 pub fn entries(directory: &Path) -> Result<Vec<Entry>, Diagnostic> {
     let complain = |error: io::Error| Diagnostic::error(directory, format!("cannot read this directory: {error}"));
     let listing = match fs::read_dir(directory) {
@@ -47,7 +52,7 @@ pub fn entries(directory: &Path) -> Result<Vec<Entry>, Diagnostic> {
     for entry in listing {
         let entry = entry.map_err(complain)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !is_leftover(&name) {
+        if !name.starts_with('.') {
             entries.push(Entry { name, path: entry.path() });
         }
     }
@@ -55,14 +60,20 @@ pub fn entries(directory: &Path) -> Result<Vec<Entry>, Diagnostic> {
     Ok(entries)
 }
 
-/// Whether a name is an editor's or a package manager's business (the list of systemd's hidden_or_backup_file).
-fn is_leftover(name: &str) -> bool {
-    let middles = [".dpkg-", ".rpm", ".ucf-"];
-    let ends = ["~", ".swp", ".bak", ".orig", ".tmp"];
-    name.starts_with('.')
-        || name.starts_with('#')
-        || ends.iter().any(|end| name.ends_with(end))
-        || middles.iter().any(|middle| name.contains(middle))
+/// The drop-ins of some directories, given highest precedence first: sorted by file name over all of them, a higher
+/// one's file replacing a lower one's of its name.
+pub fn drop_ins(directories: &[PathBuf], errors: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
+    let mut found = BTreeMap::new();
+    for directory in directories.iter().rev() {
+        match entries(directory) {
+            Ok(entries) => {
+                let files = entries.into_iter().filter(|entry| entry.name.ends_with(".toml"));
+                found.extend(files.map(|entry| (entry.name, entry.path)));
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    found.into_values().collect()
 }
 
 /// The part of a file's name before `.toml`.
@@ -136,11 +147,11 @@ fn text(path: &Path, bytes: Vec<u8>) -> Result<Content, Diagnostic> {
     String::from_utf8(bytes).map(Content::Text).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let before = &error.as_bytes()[..valid];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = before.iter().filter(|byte| **byte == b'\n').count();
         let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-        let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
+        let column = String::from_utf8_lossy(&before[start..]).chars().count();
         let mut diagnostic = Diagnostic::error(path, "this file is not UTF-8").with_help(Some("TOML is UTF-8"));
-        (diagnostic.line, diagnostic.column) = (line, column);
+        (diagnostic.line, diagnostic.column) = (ordinal(line), ordinal(column));
         diagnostic
     })
 }

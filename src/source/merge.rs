@@ -46,16 +46,23 @@ impl Stack {
         self.documents.iter().rposition(|document| document.contains(path))
     }
 
-    /// Whether something in or around `path` was wrong in any document, so that its absence means nothing.
+    /// Whether something in or around a path was wrong in any document, so that its absence means nothing.
     pub fn failed(&self, path: &[String]) -> bool {
+        let original = self.highest(path).map_or_else(|| path.to_vec(), |document| document.original(path));
         let mut failed = self.documents.iter().flat_map(|document| &document.failed);
-        failed.any(|wrong| wrong.iter().zip(path).all(|(a, b)| a == b))
+        failed.any(|wrong| wrong.iter().zip(&original).all(|(a, b)| a == b))
     }
 
     /// An error about the merged value at `path`, where it was written; an absent one where its table is, or at
     /// the beginning of the `main` document.
     pub fn error(&self, path: &[String], part: Part, message: &str, main: usize) -> Option<Diagnostic> {
+        let document = self.highest(path).or_else(|| self.documents.get(main))?;
+        Some(document.error(&document.original(path), part, message))
+    }
+
+    /// The document that says the value at `path`, or else what lies around it.
+    fn highest(&self, path: &[String]) -> Option<&Document> {
         let origin = (1..=path.len()).rev().find_map(|length| self.origin(&path[..length]));
-        Some(self.documents.get(origin.unwrap_or(main))?.error(path, part, message))
+        self.documents.get(origin?)
     }
 }

@@ -4,6 +4,7 @@
 //! Specs and berthd's own configuration share all of it. A *document* is one file; documents merge in rising
 //! precedence through figment (tables merge, scalars and arrays replace).
 
+mod convert;
 mod diagnostic;
 mod document;
 mod explain;
@@ -11,12 +12,13 @@ mod extract;
 mod layers;
 mod merge;
 mod nearest;
+mod tree;
 
-pub(crate) use diagnostic::lossy;
 pub use diagnostic::{Diagnostic, Severity};
+pub(crate) use diagnostic::{MOST, lossy};
 pub(crate) use document::{Document, KeyPath, Part};
 pub(crate) use explain::{Complaint, Shape, keys};
 pub(crate) use extract::extract;
-pub(crate) use layers::{Content, Entry, entries, parse, read, toml_name};
+pub(crate) use layers::{Content, Entry, drop_ins, entries, parse, read, toml_name};
 pub(crate) use merge::{Stack, dotted};
 pub(crate) use nearest::nearest;

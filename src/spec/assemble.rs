@@ -1,9 +1,6 @@
 //! One container's files put together: spec, drop-ins, and the defaults below.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
     Name,
@@ -13,7 +10,7 @@ use super::{
 };
 use crate::{
     root::Layer,
-    source::{Content, Diagnostic, Document, KeyPath, Stack, entries, extract, parse},
+    source::{Content, Diagnostic, Document, KeyPath, Stack, drop_ins, extract, parse},
 };
 
 /// The files of one container, before they are understood.
@@ -66,13 +63,21 @@ pub fn assemble(parts: Parts, defaults: &Defaults) -> (Loaded, Option<Merged>) {
             None => errors.append(&mut found),
         }
     }
-    let (spec, report) = validate(&Draft { name: &loaded.name, layer, stack: &stack, main });
+    let (spec, report) = validate(&Draft { name: &loaded.name, layer, stack: &stack, main, whole: true });
     let Report { errors: invalid, warnings, dropped, .. } = report;
     errors.extend(invalid);
     sort(&mut errors, &loaded.files);
     loaded.warnings = warnings;
     loaded.outcome = if errors.is_empty() { Outcome::Good(Box::new(spec)) } else { Outcome::Bad(errors) };
     (loaded, Some(Merged { stack, dropped }))
+}
+
+/// What is wrong with defaults as far as they go, before any spec lies above them.
+pub fn check_defaults(defaults: &Defaults) -> Vec<Diagnostic> {
+    let stack = Stack { documents: defaults.documents.clone() };
+    let Ok(name) = "defaults".parse::<Name>() else { return Vec::new() };
+    let draft = Draft { name: &name, layer: Layer::Etc, stack: &stack, main: 0, whole: false };
+    validate(&draft).1.errors
 }
 
 /// Takes what is wrong out of a document. Of a file that is not even TOML, nothing more is told.
@@ -83,21 +88,6 @@ fn understand((mut document, mut found): (Document, Vec<Diagnostic>), errors: &m
     found.extend(extract::<Fragment>(&mut document));
     errors.append(&mut found);
     document
-}
-
-/// Drop-ins by file name over all directories; a higher layer's replaces a lower one's of its name.
-fn drop_ins(directories: &[PathBuf], errors: &mut Vec<Diagnostic>) -> Vec<PathBuf> {
-    let mut found = BTreeMap::new();
-    for directory in directories.iter().rev() {
-        match entries(directory) {
-            Ok(entries) => {
-                let files = entries.into_iter().filter(|entry| entry.name.ends_with(".toml"));
-                found.extend(files.map(|entry| (entry.name, entry.path)));
-            }
-            Err(error) => errors.push(error),
-        }
-    }
-    found.into_values().collect()
 }
 
 /// In the order in which an operator reads: file by file, top to bottom.

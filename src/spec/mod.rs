@@ -14,6 +14,7 @@ mod validate;
 pub(crate) mod words;
 
 pub use crate::source::{Diagnostic, Severity};
+pub(crate) use assemble::check_defaults;
 pub use digest::digest;
 pub use load::{Catalog, Defaults, Loaded, Outcome, load, load_all, load_files};
 pub use origins::{Origin, origins, origins_of_file};

@@ -26,7 +26,7 @@ pub struct Origin {
     #[serde(serialize_with = "lossy")]
     pub file: PathBuf,
     /// On which line; 0 where lines are unknown.
-    pub line: usize,
+    pub line: u32,
 }
 
 impl Origin {

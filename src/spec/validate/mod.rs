@@ -38,6 +38,8 @@ pub struct Draft<'a> {
     pub stack: &'a Stack,
     /// Which of it is the spec.
     pub main: usize,
+    /// Whether a command must be there: not in defaults alone.
+    pub whole: bool,
 }
 
 /// Checks a draft. The spec is whole only if the report has no errors.
@@ -48,7 +50,7 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         report.error_at(&error.path, Part::Value, Complaint::new(error.kind.to_string()));
         Fragment::default()
     });
-    let command = command(fragment.command, &mut report);
+    let command = command(fragment.command, draft.whole && !draft.stack.failed(&dotted("command")), &mut report);
     let mut service = service::service(fragment.service.unwrap_or_default(), &mut report);
     let namespaces = namespaces(fragment.namespaces.unwrap_or_default(), &mut report);
     if service.init && namespaces.pid == Some(Share::Host) {
@@ -82,11 +84,14 @@ fn description(description: Option<String>, report: &mut Report<'_>) -> Option<S
     description
 }
 
-/// What runs. Without an image it must name a program.
-fn command(word: Option<CommandWord>, report: &mut Report<'_>) -> Command {
+/// What runs. Without an image it must name a program, where it is `needed` and not wrong already.
+fn command(word: Option<CommandWord>, needed: bool, report: &mut Report<'_>) -> Command {
     let missing = Command { shell: false, value: None, arguments: Vec::new() };
     let written = word.is_some();
     let CommandWord { command, table } = word.unwrap_or(CommandWord { command: missing, table: false });
+    if !needed {
+        return command;
+    }
     let help = "write command = [\"/path/to/program\", \"argument\"]";
     if let Err(error) = resolve(&command, &ImageCommand::default()) {
         let complaint = Complaint::new(error.to_string()).help(help);
@@ -154,14 +159,14 @@ fn umask(mask: &u32, stack: &Stack, report: &mut Report<'_>) -> u32 {
 /// Whose namespaces.
 fn namespaces(fragment: NamespacesFragment, report: &mut Report<'_>) -> Namespaces {
     let NamespacesFragment { pid, ipc, mut shm_size } = fragment;
-    if shm_size.is_some_and(|size| size.0 == 0) {
-        report
-            .error("namespaces.shm_size", Complaint::new("zero would mean no limit").help("write a size, or nothing"));
-    }
     if shm_size.is_some() && ipc == Some(Share::Host) {
         let complaint = Complaint::new("only a private /dev/shm has a size, and `namespaces.ipc` is \"host\"");
         report.conflict("namespaces.shm_size", "namespaces.ipc", complaint);
         shm_size = None;
+    }
+    if shm_size.is_some_and(|size| size.0 == 0) {
+        report
+            .error("namespaces.shm_size", Complaint::new("zero would mean no limit").help("write a size, or nothing"));
     }
     Namespaces { pid, ipc, shm_size }
 }

@@ -1,7 +1,7 @@
 //! Where validation puts what it finds.
 
 use crate::{
-    source::{Complaint, Diagnostic, KeyPath, Part, Stack, dotted, nearest},
+    source::{Complaint, Diagnostic, KeyPath, MOST, Part, Stack, dotted, nearest},
     spec::Name,
 };
 
@@ -28,6 +28,11 @@ impl<'a> Report<'a> {
         Self { name, stack, main, errors: Vec::new(), warnings: Vec::new(), dropped: Vec::new() }
     }
 
+    /// Whether enough was found.
+    pub fn is_full(&self) -> bool {
+        self.errors.len() >= MOST
+    }
+
     /// An error about the value at a dotted path.
     pub fn error(&mut self, path: &str, complaint: Complaint) {
         self.error_at(&dotted(path), Part::Value, complaint);
@@ -35,7 +40,7 @@ impl<'a> Report<'a> {
 
     /// An error at a path, unless its value is known to be wrong already.
     pub fn error_at(&mut self, path: &[String], part: Part, complaint: Complaint) {
-        if self.stack.failed(path) {
+        if self.is_full() || self.stack.failed(path) {
             return;
         }
         let found = self.stack.error(path, part, &complaint.message, self.main);

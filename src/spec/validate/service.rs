@@ -1,6 +1,6 @@
 //! Rules for what the service manager decides.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::report::Report;
 use crate::{
@@ -23,7 +23,8 @@ pub fn service(fragment: ServiceFragment, report: &mut Report<'_>) -> Service {
     let mut list = |key, units: Option<Vec<String>>| units_of(key, units.unwrap_or_default(), report);
     let (after, before) = (list("after", fragment.after), list("before", fragment.before));
     let (requires, wants) = (list("requires", fragment.requires), list("wants", fragment.wants));
-    if let Some(index) = before.iter().position(|unit| after.contains(unit)) {
+    let known: HashSet<&String> = after.iter().collect();
+    if let Some(index) = before.iter().position(|unit| known.contains(unit)) {
         let complaint = Complaint::new(format!("{} is in `after` too; it cannot be both", before[index]));
         report.error(&format!("service.before.{index}"), complaint);
     }
@@ -69,6 +70,9 @@ fn timeout(path: &str, span: Option<Timespan>, report: &mut Report<'_>) -> Optio
 /// Checks a list of units.
 fn units_of(key: &str, units: Vec<String>, report: &mut Report<'_>) -> Vec<String> {
     for (index, unit) in units.iter().enumerate() {
+        if report.is_full() {
+            break;
+        }
         let complaint = if *unit == report.name.unit() {
             Err(Complaint::new("this is the container's own unit"))
         } else {

@@ -18,36 +18,43 @@ const KERNEL: [(&str, &str); 3] = [
     ("/dev", "devices and /dev/shm are the isolators' business"),
 ];
 
+/// Most volumes of one container; each is a mount, and each is compared with each.
+const MOST_VOLUMES: usize = 1000;
+
 /// All volumes, in the order written.
 pub fn volumes(fragments: Vec<VolumeFragment>, report: &mut Report<'_>) -> Vec<Volume> {
-    let mut volumes: Vec<Volume> = Vec::new();
+    if fragments.len() > MOST_VOLUMES {
+        report.error("volumes", Complaint::new(format!("more than {MOST_VOLUMES} volumes")));
+        return Vec::new();
+    }
+    let (mut volumes, mut targets) = (Vec::new(), Vec::<PathBuf>::new());
     for (index, fragment) in fragments.into_iter().enumerate() {
-        let Some(volume) = volume(index, fragment, report) else { continue };
-        if let Some(other) = volumes.iter().find(|other| overlap(&volume.container_path, &other.container_path)) {
-            let complaint = Complaint::new(format!(
-                "{} and {} of another volume lie in one another",
-                volume.container_path.display(),
-                other.container_path.display(),
-            ));
+        let (Some(container_path), host_path) = paths(index, &fragment, report) else { continue };
+        if let Some(other) = targets.iter().find(|other| overlap(&container_path, other)) {
+            let (path, other) = (container_path.display(), other.display());
+            let complaint = Complaint::new(format!("{path} and {other} of another volume lie in one another"));
             report.error(&format!("volumes.{index}.container_path"), complaint);
         }
-        volumes.push(volume);
+        targets.push(container_path.clone());
+        let mode = fragment.mode.unwrap_or_default();
+        volumes.extend(host_path.map(|host_path| Volume { container_path, host_path, mode }));
     }
     volumes
 }
 
-/// One volume.
-fn volume(index: usize, fragment: VolumeFragment, report: &mut Report<'_>) -> Option<Volume> {
-    let mut at = |key: &str, text: Option<String>, missing: &str, rule: Rule| match text {
-        Some(text) => rule(&text).map_err(|wrong| report.error(&format!("volumes.{index}.{key}"), wrong)).ok(),
+/// The two paths of one volume, as far as they are sound.
+fn paths(index: usize, fragment: &VolumeFragment, report: &mut Report<'_>) -> (Option<PathBuf>, Option<PathBuf>) {
+    let mut at = |key: &str, text: &Option<String>, missing: &str, rule: Rule| match text {
+        Some(text) => rule(text).map_err(|wrong| report.error(&format!("volumes.{index}.{key}"), wrong)).ok(),
         None => {
             report.error(&format!("volumes.{index}.{key}"), Complaint::new(format!("{key} is missing")).help(missing));
             None
         }
     };
-    let container_path = at("container_path", fragment.container_path, "where the container sees it", target);
-    let host_path = at("host_path", fragment.host_path, "relative: in the sandbox; absolute: on the host", source);
-    Some(Volume { container_path: container_path?, host_path: host_path?, mode: fragment.mode.unwrap_or_default() })
+    (
+        at("container_path", &fragment.container_path, "where the container sees it", target),
+        at("host_path", &fragment.host_path, "relative: in the sandbox; absolute: on the host", source),
+    )
 }
 
 /// How a path is checked.
