@@ -329,7 +329,9 @@ impl Machine {
         self.view.invocation = Some(invocation);
         self.view.cgroup = cgroup;
         self.view.main_pid = pid;
-        self.runs(now)
+        self.show(Phase::Running, Active::Active, "running");
+        self.began = Some(now);
+        Vec::new()
     }
 
     /// The launcher ended: the container runs, or its start failed.
