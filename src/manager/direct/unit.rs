@@ -23,6 +23,9 @@ use crate::{
 /// A job of the manager's, with or without a token of its caller's.
 pub type JobId = u64;
 
+/// How long killed processes are waited for at least: a busy host needs a while, whatever the programs were given.
+const LAST_RESORT: Duration = Duration::from_secs(10);
+
 /// What happens to a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
@@ -392,7 +395,7 @@ impl Machine {
     /// Begins to kill all that is left.
     fn kill(&mut self, now: Instant, sub: &str) -> Vec<Effect> {
         self.show(Phase::Killed, Active::Deactivating, sub);
-        self.deadline = after(now, self.stop_timeout());
+        self.deadline = after(now, self.stop_timeout()).map(|at| at.max(now + LAST_RESORT));
         vec![Effect::Kill]
     }
 
