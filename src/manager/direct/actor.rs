@@ -29,6 +29,9 @@ const REMOVALS: u32 = 8;
 /// The delay before the second try.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 
+/// How often a second look is taken for processes without a cgroup.
+const LOOKS: u32 = 5;
+
 /// What a watched process is to its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -64,6 +67,10 @@ struct Entry {
     home: Option<Home>,
     /// When its cgroup is tried to be removed again, and which try that is.
     removal: Option<(Instant, u32)>,
+    /// When it is looked again for who is left of it.
+    look: Option<Instant>,
+    /// How often that was.
+    looks: u32,
 }
 
 impl Entry {
@@ -71,12 +78,12 @@ impl Entry {
     fn new(settings: UnitSettings) -> Self {
         let machine = Machine::new(settings);
         let told = machine.view.clone();
-        Self { machine, told, gone: false, home: None, removal: None }
+        Self { machine, told, gone: false, home: None, removal: None, look: None, looks: 0 }
     }
 
     /// When something is due.
     fn due(&self) -> Option<Instant> {
-        self.machine.deadline().into_iter().chain(self.removal.map(|(at, _)| at)).min()
+        [self.machine.deadline(), self.removal.map(|(at, _)| at), self.look].into_iter().flatten().min()
     }
 }
 
@@ -341,8 +348,8 @@ impl Actor {
         let exit = exit_of(&handle);
         match role {
             Role::Launcher => {
-                if self.find(&name, Role::Main).is_none() && self.awaits_child(&name) {
-                    kernel::reap_group(handle.pid); // a child that was never armed
+                if self.awaits_child(&name) {
+                    self.watch_unarmed(&name, handle.pid);
                 }
                 self.feed(&name, Input::LauncherEnded(exit));
             }
@@ -351,6 +358,15 @@ impl Actor {
         }
         self.look_for_more(&name);
         self.advance();
+    }
+
+    /// Waits for children of a launcher that left without a word about them: their gate is shut for ever.
+    fn watch_unarmed(&mut self, name: &Name, group: u32) {
+        for pid in process::children_in_group(&self.setup.root, group) {
+            if let Ok(handle) = Handle::open(pid) {
+                self.watch(name, Role::Left, handle);
+            }
+        }
     }
 
     /// Whether a unit's launcher has not armed its child yet.
@@ -379,6 +395,9 @@ impl Actor {
         for name in due {
             if self.units.get(&name).is_some_and(|e| e.machine.deadline().is_some_and(|at| at <= now)) {
                 self.feed(&name, Input::Expired);
+            }
+            if self.units.get_mut(&name).is_some_and(|e| e.look.take_if(|at| *at <= now).is_some()) {
+                self.look_for_more(&name);
             }
             if self.units.get(&name).is_some_and(|e| e.removal.is_some_and(|(at, _)| at <= now)) {
                 self.clean(&name);
@@ -478,6 +497,7 @@ impl Actor {
         if let Some(entry) = self.units.get_mut(name) {
             entry.home = home;
             entry.removal = None;
+            (entry.look, entry.looks) = (None, 0);
         }
     }
 
@@ -505,10 +525,10 @@ impl Actor {
             kernel::send(&watched.handle.fd, crate::spec::Signal::KILL.0).ok(); // has ended, and is about to say so
         }
         let Some(entry) = self.units.get(name) else { return true };
-        let left = match (&entry.home, &entry.machine.view.invocation) {
-            (Some(home), _) => home.members(),
+        let (left, unsure) = match (&entry.home, &entry.machine.view.invocation) {
+            (Some(home), _) => (home.members(), false),
             (None, Some(invocation)) => process::by_invocation(&self.setup.root, invocation),
-            (None, None) => Vec::new(),
+            (None, None) => (Vec::new(), false),
         };
         let known: BTreeSet<u32> = self.watched.values().map(|watched| watched.handle.pid).collect();
         let handles: Vec<_> =
@@ -520,7 +540,15 @@ impl Actor {
         for handle in handles {
             self.watch(name, Role::Left, handle);
         }
-        !self.is_watched(name)
+        !(self.is_watched(name) || unsure && self.look_later(name))
+    }
+
+    /// Looks again in a moment for who is left, a few times; whether it does.
+    fn look_later(&mut self, name: &Name) -> bool {
+        let Some(entry) = self.units.get_mut(name).filter(|entry| entry.looks < LOOKS) else { return false };
+        entry.looks += 1;
+        entry.look = Some(Instant::now() + FIRST_RETRY);
+        true
     }
 
     /// Removes a unit's cgroup; later, if somebody is still dying in it.

@@ -45,13 +45,6 @@ pub fn reap(process: impl AsFd) -> io::Result<Reaped> {
     }
 }
 
-/// Takes the exit statuses of all children in a process group that have ended, and forgets them.
-pub fn reap_group(group: u32) {
-    let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) else { return };
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    while let Ok(Some(_)) = rustix::process::waitid(WaitId::Pgid(Some(group)), options) {}
-}
-
 /// How a process ended that was started by an earlier berthd, so that its status goes to another parent.
 ///
 /// The place for PIDFD_GET_INFO with PIDFD_INFO_EXIT (Linux 6.15); until then nobody knows.

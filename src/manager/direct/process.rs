@@ -84,10 +84,28 @@ fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
-/// Field 22 of `/proc/PID/stat`. The name in field 2 may hold anything, so fields count from its end.
+/// Field 22 of `/proc/PID/stat`.
 pub fn start_time(root: &Root, pid: u32) -> Option<u64> {
+    stat(root, pid, 22)
+}
+
+/// A numeric field of `/proc/PID/stat` after the second. That is the name and may hold anything, so fields count
+/// from its end.
+fn stat(root: &Root, pid: u32, field: usize) -> Option<u64> {
     let stat = fs::read_to_string(root.at(&format!("/proc/{pid}/stat"))).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(field - 3)?.parse().ok()
+}
+
+/// All processes.
+fn all(root: &Root) -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir(root.at("/proc")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Our children in a process group, zombies too: what a launcher has made and not reported.
+pub fn children_in_group(root: &Root, group: u32) -> Vec<u32> {
+    let (us, group) = (Some(u64::from(std::process::id())), Some(u64::from(group)));
+    all(root).filter(|&pid| stat(root, pid, 5) == group && stat(root, pid, 4) == us).collect()
 }
 
 /// What a process does with signals.
@@ -116,15 +134,24 @@ pub fn kill_all(pids: &[u32]) {
 
 /// Processes of a start by its ID in their environment: what there is where no cgroup can be made. A process that
 /// clears its environment is not found, unless the end of its PID namespace ends it.
-pub fn by_invocation(root: &Root, invocation: &str) -> Vec<u32> {
+///
+/// The second value tells whether somebody has no environment just now: maybe on the way from one program to the next.
+pub fn by_invocation(root: &Root, invocation: &str) -> (Vec<u32>, bool) {
     let wanted = format!("INVOCATION_ID={invocation}");
-    let entries = fs::read_dir(root.at("/proc")).into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_its = |pid: &u32| {
-        fs::read(root.at(&format!("/proc/{pid}/environ")))
-            .is_ok_and(|environment| environment.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes()))
-    };
-    pids.filter(is_its).collect()
+    let (mut found, mut unsure) = (Vec::new(), false);
+    for pid in all(root) {
+        match fs::read(root.at(&format!("/proc/{pid}/environ"))) {
+            Ok(environment) if environment.is_empty() => unsure |= is_program(root, pid),
+            Ok(environment) if environment.split(|&byte| byte == 0).any(|e| e == wanted.as_bytes()) => found.push(pid),
+            _ => {} // another's, or gone
+        }
+    }
+    (found, unsure)
+}
+
+/// Whether a process is neither a zombie nor the kernel's own: whether it has memory (`vsize`).
+fn is_program(root: &Root, pid: u32) -> bool {
+    stat(root, pid, 23).is_some_and(|size| size > 0)
 }
 
 #[cfg(test)]

@@ -23,6 +23,9 @@ use crate::{
 /// A job of the manager's, with or without a token of its caller's.
 pub type JobId = u64;
 
+/// How long killed processes are waited for at least: a busy host needs a while, whatever the programs were given.
+const LAST_RESORT: Duration = Duration::from_secs(10);
+
 /// What happens to a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
@@ -329,7 +332,9 @@ impl Machine {
         self.view.invocation = Some(invocation);
         self.view.cgroup = cgroup;
         self.view.main_pid = pid;
-        self.runs(now)
+        self.show(Phase::Running, Active::Active, "running");
+        self.began = Some(now);
+        Vec::new()
     }
 
     /// The launcher ended: the container runs, or its start failed.
@@ -390,7 +395,7 @@ impl Machine {
     /// Begins to kill all that is left.
     fn kill(&mut self, now: Instant, sub: &str) -> Vec<Effect> {
         self.show(Phase::Killed, Active::Deactivating, sub);
-        self.deadline = after(now, self.stop_timeout());
+        self.deadline = after(now, self.stop_timeout()).map(|at| at.max(now + LAST_RESORT));
         vec![Effect::Kill]
     }
 
