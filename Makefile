@@ -60,7 +60,8 @@ install:
 	$(INSTALL) -m 0755 target/release/berthctl $(DESTDIR)$(BINDIR)/
 	$(INSTALL) -m 0755 target/release/berth-launch $(DESTDIR)$(LIBEXECDIR)/
 	for unit in $(UNITS); do \
-		sed -e 's|/usr/sbin/berthd|$(SBINDIR)/berthd|' -e 's|/usr/libexec/berth/|$(LIBEXECDIR)/|' -e 's|/usr/bin/berthctl|$(BINDIR)/berthctl|' "$$unit" \
+		sed -e 's|/usr/sbin/berthd|$(SBINDIR)/berthd|' -e 's|/usr/bin/berthctl|$(BINDIR)/berthctl|' \
+			-e 's|/usr/libexec/berth/|$(LIBEXECDIR)/|' "$$unit" \
 			> "$(DESTDIR)$(LIBDIR)/systemd/system/$${unit##*/}" && \
 		chmod 0644 "$(DESTDIR)$(LIBDIR)/systemd/system/$${unit##*/}" || exit 1; \
 	done

@@ -155,6 +155,7 @@ clean_up() {
 	fi
 	if [[ $manager == systemd ]]; then systemctl stop "berth@$name.service" "berth@$wrong.service" 2>/dev/null; fi
 	stop_berthd
+	if [[ $manager == systemd ]]; then systemctl reset-failed "berth@$name.service" "berth@$wrong.service" 2>/dev/null; fi
 	pid=$(cat "$scratch/redis.pid" 2>/dev/null)
 	if [[ $pid && $(cat "/proc/$pid/comm" 2>/dev/null) == redis-server ]]; then kill -KILL "$pid"; fi
 	rm -rf "/var/lib/berth/sandboxes/$name" "/var/lib/berth/sandboxes/$wrong" "/var/log/berth/$name.log" \

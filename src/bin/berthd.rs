@@ -1,6 +1,9 @@
 //! berthd: the daemon. See berthd(8).
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use berth::{
     config::{Level, LogOverrides, Overrides},
@@ -68,14 +71,16 @@ fn level(level: Level) -> tracing::Level {
     }
 }
 
-/// The launcher: as installed, or from the build directory that berthd itself runs from.
+/// The launcher: of the build directory or the prefix that berthd itself runs from, else of the distribution.
 fn beside_us() -> PathBuf {
-    let installed = PathBuf::from("/usr/libexec/berth/berth-launch");
-    let beside = std::env::current_exe().ok().map(|exe| exe.with_file_name("berth-launch"));
-    match beside {
-        Some(beside) if beside.exists() => beside,
-        _ => installed,
-    }
+    let exe = std::env::current_exe().unwrap_or_default();
+    let built = exe.with_file_name("berth-launch");
+    let prefix = exe.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
+    let installed = prefix.join("libexec/berth/berth-launch");
+    [built, installed]
+        .into_iter()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| "/usr/libexec/berth/berth-launch".into())
 }
 
 /// Says why berthd does not run, to whoever started it, and ends as a mistake of configuration.
