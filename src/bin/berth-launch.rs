@@ -7,10 +7,7 @@ use std::{
 };
 
 use berth::{
-    launch::{
-        self, Launch, ListenFds,
-        stop::{self, Stop},
-    },
+    launch::{self, Launch, ListenFds, stop},
     root::Root,
     spec::{Name, Signal},
 };
@@ -66,14 +63,13 @@ fn stop(name: &str, signal: &str) -> u8 {
         Some(text) => stop::parse_signal(text).ok_or_else(|| format!("'{text}' is not a signal")),
         None => Ok(Signal::TERM),
     };
-    let (container, signal) = match (name.parse::<Name>(), signal) {
-        (Ok(container), Ok(signal)) => (container, signal),
+    let signal = match (name.parse::<Name>(), signal) {
+        (Ok(_), Ok(signal)) => signal,
         (Err(error), _) => return refuse(&error.to_string()),
         (_, Err(error)) => return refuse(&error),
     };
-    let invocation = env::var("INVOCATION_ID").unwrap_or_default();
     let main_pid = env::var("MAINPID").ok().and_then(|pid| pid.parse().ok());
-    match stop::run(&Stop { container, invocation, main_pid, signal }, &root()) {
+    match stop::run(main_pid, signal) {
         Ok(()) => 0,
         Err(error) => say(&format!("berth: {name}: stop: {error}"), 1),
     }

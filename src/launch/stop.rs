@@ -3,16 +3,10 @@
 //! The init of a pid namespace gets no signal that it has no handler for (pid_namespaces(7)): a SIGTERM to
 //! `sleep infinity` as PID 1 is lost, and everybody waits for the timeout.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::{io, path::Path, thread, time::Duration};
 
 use crate::{
-    root::Root,
-    spec::{Name, Signal},
+    spec::Signal,
     sys::{
         proc::ProcStatus,
         process::{pidfd_kill, pidfd_open, wait_end},
@@ -72,26 +66,15 @@ pub fn observe(pid: u32, signal: Signal) -> io::Result<StopAction> {
     Ok(StopAction::Signal)
 }
 
-/// A stop, as the service manager asks for it in `ExecStop=`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stop {
-    /// Of which container.
-    pub container: Name,
-    /// Of which start.
-    pub invocation: String,
-    /// The service's main process, while there is one.
-    pub main_pid: Option<u32>,
-    /// What it is asked with.
-    pub signal: Signal,
-}
-
-/// Kills the main process if it must be killed; the service manager asks all others.
+/// Kills the main process of a service, while it has one, if the stop signal would be lost on it; whom the signal
+/// reaches the service manager asks itself. That a stop had to kill can be read off the unit: its `ExecStop=` began
+/// before its main process ended.
 ///
 /// # Errors
 /// Where the process cannot be looked at or killed.
-pub fn run(stop: &Stop, root: &Root) -> io::Result<()> {
-    let Some(pid) = stop.main_pid.filter(|pid| *pid != 0) else { return Ok(()) };
-    match kill_deaf(stop, pid, root) {
+pub fn run(main_pid: Option<u32>, signal: Signal) -> io::Result<()> {
+    let Some(pid) = main_pid.filter(|pid| *pid != 0) else { return Ok(()) };
+    match kill_deaf(pid, signal) {
         // It ended on its own meanwhile.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(()),
         other => other,
@@ -99,34 +82,15 @@ pub fn run(stop: &Stop, root: &Root) -> io::Result<()> {
 }
 
 /// Kills `pid` if the stop signal would be lost on it.
-fn kill_deaf(stop: &Stop, pid: u32, root: &Root) -> io::Result<()> {
+fn kill_deaf(pid: u32, signal: Signal) -> io::Result<()> {
     let process = pidfd_open(pid)?;
-    if observe(pid, stop.signal)? == StopAction::Signal {
+    if observe(pid, signal)? == StopAction::Signal {
         return Ok(());
     }
     // Still there after it was looked at: so it was this one.
     pidfd_kill(&process, 0)?;
-    // Best effort: without the note the stop is shown as a kill, and that is better than no stop.
-    drop(note(&marker(root, &stop.container), &stop.invocation));
     pidfd_kill(&process, libc::SIGKILL)?;
     wait_end(&process, PATIENCE).map(drop)
-}
-
-/// The note that a stop had to kill: it holds the invocation, and lets berthd tell a clean stop from a crash.
-#[must_use]
-pub fn marker(root: &Root, container: &Name) -> PathBuf {
-    root.runtime().join("stops").join(container.as_str())
-}
-
-/// Writes the note, whole or not at all.
-fn note(path: &Path, invocation: &str) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    // No container is called so: names have no dot.
-    let new = path.with_extension("new");
-    fs::write(&new, invocation)?;
-    fs::rename(&new, path)
 }
 
 /// A signal by name or number: `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`, `RTMAX-1`.
@@ -196,20 +160,8 @@ mod tests {
 
     #[test]
     fn no_main_process_is_nothing_to_stop() {
-        let root = Root::new("/");
-        let stop =
-            Stop { container: "web".parse().unwrap(), invocation: String::new(), main_pid: None, signal: Signal::TERM };
         for main_pid in [None, Some(0), Some(u32::MAX)] {
-            assert!(run(&Stop { main_pid, ..stop.clone() }, &root).is_ok());
+            assert!(run(main_pid, Signal::TERM).is_ok());
         }
-    }
-
-    #[test]
-    fn the_note_is_written_whole() {
-        let world = tempfile::tempdir().unwrap();
-        let path = marker(&Root::new(world.path()), &"web".parse().unwrap());
-        note(&path, "abc").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "abc");
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 }

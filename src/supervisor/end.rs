@@ -9,7 +9,7 @@ use std::{
 use super::{Supervisor, decide, slot::Slot};
 use crate::{
     isolators::ORDER,
-    manager::{Active, Unit},
+    manager::{Active, Order, Unit},
     root::Root,
     spec::Name,
     state::{Ended, Record, Run, sandbox},
@@ -46,6 +46,10 @@ impl Supervisor {
         }
         if slot.record.borrow().run.is_some() {
             return; // Something could not be cleaned up; it is tried again.
+        }
+        let failed = slot.unit.borrow().active == Active::Failed;
+        if failed && (slot.had_file.get() || !slot.record.borrow().is_blank()) {
+            self.manager.order(Order::ResetFailed(slot.name.clone()));
         }
         if let Err(error) = self.store.remove(&slot.name) {
             tracing::error!("cannot remove the record of {}: {}", slot.name, crate::error::reason(&error));

@@ -64,6 +64,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// How long berthd's readiness waits for the manager.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a file that is gone or empty all of a sudden is given to come back: editors move a file away, or empty
+/// it, before they write it anew, and that is not the operator's wish to stop a container.
+const SECOND_LOOK: Duration = Duration::from_millis(200);
+
 /// What berthd was started with.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -96,6 +100,8 @@ pub struct Supervisor {
     manager: Box<dyn ServiceManager>,
     /// Whether the manager has told of every unit.
     synced: Cell<bool>,
+    /// Whether files that vanished are to be looked at a second time.
+    doubt: Cell<bool>,
     /// Whether berthd has said that it is ready.
     ready: Cell<bool>,
     /// Why the manager is away.
@@ -161,7 +167,11 @@ pub async fn run(setup: Setup, config: Config) -> Result<(), StartError> {
             Some(event) = inbox.recv() => supervisor.on_event(event),
             Some(()) = touches.recv() => {
                 gather(&mut touches).await;
-                supervisor.read_files(&watch);
+                if supervisor.read_files(&watch) {
+                    tokio::time::sleep(SECOND_LOOK).await;
+                    while touches.try_recv().is_ok() {}
+                    supervisor.read_files(&watch);
+                }
                 supervisor.reconcile_all();
             }
             Ok((stream, _)) = listener.accept() => {
@@ -200,6 +210,7 @@ impl Supervisor {
             store,
             manager,
             synced: Cell::new(false),
+            doubt: Cell::new(false),
             ready: Cell::new(false),
             away: RefCell::default(),
             token: Cell::new(0),

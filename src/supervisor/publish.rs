@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{
     isolators::ORDER,
-    manager::{Active, Kind},
+    manager::{Active, Kind, Unit},
     observe::{self, Container, Daemon, IsolatorStatus, Lifecycle, SpecStatus, State},
+    protocol::{Failure, Stage},
     spec::{self, Outcome},
     state::write_atomically,
 };
@@ -94,7 +95,7 @@ impl Supervisor {
                 .find(|result| !result.is_empty() && *result != "success")
                 .filter(|_| state != Lifecycle::Stopped)
                 .cloned(),
-            error: record.failure.clone(),
+            error: record.failure.clone().or_else(|| unstarted(&unit).filter(|_| direct)),
             restarts: unit.restarts,
             spec: self.spec_status(slot),
             sandbox: sandbox.or_else(|| last.and_then(|last| last.sandbox.clone())),
@@ -143,6 +144,12 @@ impl Supervisor {
         });
         said.collect()
     }
+}
+
+/// Why a launcher could not even be started, where berthd itself starts them.
+fn unstarted(unit: &Unit) -> Option<Failure> {
+    let message = unit.status.clone().filter(|_| unit.active == Active::Failed && unit.result == "resources")?;
+    Some(Failure { stage: Stage::Prepare, errno: None, path: None, message })
 }
 
 /// `7 running, 1 failed (web: the reason), 1 invalid (db: the mistake)`.

@@ -18,20 +18,28 @@ use crate::{
 };
 
 impl Supervisor {
-    /// Reads all files again.
-    pub(super) fn read_files(&self, watch: &Watch) {
+    /// Reads all files again. True if a file that was there is gone or empty: that needs a second look, which
+    /// always believes what it sees.
+    pub(super) fn read_files(&self, watch: &Watch) -> bool {
         watch.renew(self.root());
         let fresh = spec::load_all(self.root(), &self.config().defaults);
+        let vanished = vanished(&self.catalog.borrow(), &fresh);
+        if vanished && !self.doubt.replace(true) {
+            return true;
+        }
+        self.doubt.set(false);
         self.tell_changes(&fresh);
         *self.catalog.borrow_mut() = fresh;
         self.enroll();
         self.changed.notify_one();
+        false
     }
 
     /// Gives every container that has a file its slot.
     pub(super) fn enroll(&self) {
         for name in self.catalog.borrow().containers.keys() {
             let slot = self.slot(name);
+            slot.had_file.set(true);
             if self.synced.get() && slot.reported.borrow().state.is_none() {
                 slot.reported.borrow_mut().state = Some(Lifecycle::Inactive);
             }
@@ -232,6 +240,12 @@ impl Supervisor {
             hint.unwrap_or_default()
         )
     }
+}
+
+/// Whether a file that said something before is gone, or says nothing.
+fn vanished(old: &spec::Catalog, fresh: &spec::Catalog) -> bool {
+    let said = |loaded: &&spec::Loaded| loaded.outcome != Outcome::Masked;
+    old.containers.iter().any(|(name, loaded)| said(&loaded) && fresh.containers.get(name).filter(said).is_none())
 }
 
 /// How a run ended, in a few words.

@@ -32,6 +32,8 @@ pub struct Slot {
     pub job: RefCell<Option<PendingJob>>,
     /// Whether a launcher is being served.
     pub launching: Cell<bool>,
+    /// Whether it ever had a file while we looked: it is not a name that somebody mistyped.
+    pub had_file: Cell<bool>,
     /// Its state when last reported.
     pub reported: RefCell<Reported>,
 }
@@ -70,6 +72,7 @@ impl Slot {
             applied: RefCell::default(),
             job: RefCell::default(),
             launching: Cell::new(false),
+            had_file: Cell::new(false),
             reported: RefCell::default(),
         }
     }

@@ -5,6 +5,5 @@
 
 pub mod activation;
 pub mod mount;
-pub mod peer;
 pub mod proc;
 pub mod process;

@@ -18,6 +18,7 @@ use super::{
     watch::Watcher,
 };
 use crate::{
+    launch::stop::{self, StopAction},
     manager::{self, Active, Batch, Event, Events, Exit, JobError, JobVerb, Order, Process, Unit},
     plan::UnitSettings,
     spec::Name,
@@ -337,9 +338,12 @@ impl Actor {
             entry.home = home;
         }
         let pid = main.as_ref().map(|main| main.pid);
-        let watched = main.is_some_and(|main| self.watch(name, Role::Main, main));
+        if let Some(main) = main {
+            // What an earlier berthd started is not killed for a want of ours; then only its end goes unnoticed.
+            drop(self.try_watch(name, Role::Main, main));
+        }
         self.feed_quietly(name, Input::Adopted { invocation, cgroup, pid });
-        if watched { self.show(name) } else { self.feed(name, Input::MainEnded(None)) }
+        if pid.is_some() { self.show(name) } else { self.feed(name, Input::MainEnded(None)) }
     }
 
     /// A watched process has ended.
@@ -505,9 +509,10 @@ impl Actor {
     fn signal(&mut self, name: &Name) -> Option<Input> {
         let signal = self.units.get(name)?.machine.settings.kill_signal();
         let main = &self.watched.get(&self.find(name, Role::Main)?)?.handle;
-        let signals = process::signals(&self.setup.root, main.pid)?; // no status: it has just ended
-        if !signals.hears(signal) {
-            return Some(Input::Deaf);
+        match stop::observe(main.pid, signal) {
+            Ok(StopAction::Kill) => return Some(Input::Deaf),
+            Ok(StopAction::Signal) => {}
+            Err(_) => return None, // it has just ended
         }
         match kernel::send(&main.fd, signal.0) {
             Ok(()) => None,
@@ -566,16 +571,24 @@ impl Actor {
         }
     }
 
-    /// Waits for the end of a process.
+    /// Waits for the end of a process that we started; what cannot be watched does not run.
     fn watch(&mut self, name: &Name, role: Role, handle: Handle) -> bool {
+        let unwatched = self.try_watch(name, role, handle).err();
+        if let Some(handle) = &unwatched {
+            kernel::send(&handle.fd, crate::spec::Signal::KILL.0).ok(); // has ended already
+        }
+        unwatched.is_none()
+    }
+
+    /// Waits for the end of a process, or gives it back.
+    fn try_watch(&mut self, name: &Name, role: Role, handle: Handle) -> Result<(), Handle> {
         self.last += 1;
         if let Err(error) = self.watcher.add(&handle.fd, self.last) {
             tracing::error!("{name}: process {} cannot be watched: {error}", handle.pid);
-            kernel::send(&handle.fd, crate::spec::Signal::KILL.0).ok(); // what is not watched does not run
-            return false;
+            return Err(handle);
         }
         self.watched.insert(self.last, Watched { name: name.clone(), role, handle });
-        true
+        Ok(())
     }
 
     /// The number of a unit's launcher or main process.

@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
 
 use crate::manager::Exit;
 
@@ -26,12 +26,9 @@ pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// Sends a signal to exactly that process.
-///
-/// rustix names no realtime signals without unsafe code: those are refused with `Unsupported`.
+/// Sends a signal to exactly that process, a realtime one too.
 pub fn send(process: impl AsFd, signal: i32) -> io::Result<()> {
-    let signal = Signal::from_named_raw(signal).ok_or(io::ErrorKind::Unsupported)?;
-    Ok(rustix::process::pidfd_send_signal(process, signal)?)
+    crate::sys::process::pidfd_kill(process, signal)
 }
 
 /// Takes the exit status of a child that has ended.
@@ -47,9 +44,33 @@ pub fn reap(process: impl AsFd) -> io::Result<Reaped> {
 
 /// How a process ended that was started by an earlier berthd, so that its status goes to another parent.
 ///
-/// The place for PIDFD_GET_INFO with PIDFD_INFO_EXIT (Linux 6.15); until then nobody knows.
-pub fn exit_of_foreign(_process: impl AsFd) -> Option<Exit> {
+/// The kernel tells it from 6.15 on, and only once that parent has taken it, which it does at once or never: so it is
+/// asked a few times. Before 6.15 nobody knows.
+pub fn exit_of_foreign(process: impl AsFd) -> Option<Exit> {
+    for attempt in 0..FOREIGN_LOOKS {
+        if attempt > 0 {
+            std::thread::sleep(FOREIGN_PAUSE);
+        }
+        if let Some(status) = crate::sys::process::exit_info(&process).ok()? {
+            return wait_status(status);
+        }
+    }
     None
+}
+
+/// How often the end of another's child is asked for.
+const FOREIGN_LOOKS: u32 = 5;
+
+/// How long between two of these.
+const FOREIGN_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// A wait status (wait(2)) in the words of this crate.
+fn wait_status(status: i32) -> Option<Exit> {
+    if libc::WIFEXITED(status) {
+        return Some(Exit::Exited(libc::WEXITSTATUS(status)));
+    }
+    let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status))?;
+    Some(if libc::WCOREDUMP(status) { Exit::Dumped(signal) } else { Exit::Killed(signal) })
 }
 
 /// The status in the words of this crate.

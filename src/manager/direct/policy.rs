@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     manager::Exit,
-    spec::{Restart, Signal, StartLimit},
+    spec::{Restart, StartLimit},
 };
 
 /// systemd's words for how a unit ended (`Result` of org.freedesktop.systemd1(5)).
@@ -43,13 +43,16 @@ const SHORTEST_GOOD_RUN: Duration = Duration::from_secs(10);
 pub fn result_of(exit: Option<Exit>) -> &'static str {
     match exit {
         None => result::PROTOCOL,
-        Some(Exit::Exited(0)) => result::SUCCESS,
+        Some(Exit::Exited(0 | TERMINATED)) => result::SUCCESS,
         Some(Exit::Exited(_)) => result::EXIT_CODE,
         Some(Exit::Killed(1 | 2 | 13 | 15)) => result::SUCCESS, // SIGHUP, SIGINT, SIGPIPE, SIGTERM
         Some(Exit::Killed(_)) => result::SIGNAL,
         Some(Exit::Dumped(_)) => result::CORE_DUMP,
     }
 }
+
+/// What an init or a shell makes of a program that SIGTERM ended (`SuccessExitStatus=143` of the template unit).
+const TERMINATED: i32 = 128 + 15;
 
 /// Whether a unit that ended on its own is started again (the table at `Restart=`).
 pub fn restarts(policy: Restart, ended: &str, exit: Option<Exit>) -> bool {
@@ -63,25 +66,6 @@ pub fn restarts(policy: Restart, ended: &str, exit: Option<Exit>) -> bool {
         Restart::OnFailure => ended != result::SUCCESS,
         Restart::OnAbnormal => !matches!(ended, result::SUCCESS | result::EXIT_CODE),
         Restart::OnAbort => matches!(ended, result::SIGNAL | result::CORE_DUMP),
-    }
-}
-
-/// What the kernel shows of a process's signals (`/proc/PID/status`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Signals {
-    /// `SigCgt`: those with a handler.
-    pub caught: u64,
-    /// `SigBlk`: those held back, which sigwait(3) and signalfd(2) take; tini does so.
-    pub blocked: u64,
-    /// Whether it is PID 1 of a namespace below ours (`NSpid`), to which the kernel delivers no others.
-    pub init: bool,
-}
-
-impl Signals {
-    /// Whether a signal reaches the process at all.
-    pub fn hears(self, signal: Signal) -> bool {
-        let bit = u32::try_from(signal.0 - 1).ok().and_then(|shift| 1u64.checked_shl(shift)).unwrap_or(0);
-        !self.init || signal == Signal::KILL || (self.caught | self.blocked) & bit != 0
     }
 }
 
@@ -184,26 +168,6 @@ mod tests {
             }
             assert!(!restarts(policy, "start-limit-hit", None));
             assert!(!restarts(policy, "exit-code", Some(Exit::Exited(78))), "78 is not retried");
-        }
-    }
-
-    #[test]
-    fn an_init_hears_what_it_catches_or_waits_for() {
-        let term = 1 << 14;
-        let deaf = Signals { init: true, ..Signals::default() };
-        for (signals, signal, hears) in [
-            (deaf, Signal::TERM, false),
-            (Signals { caught: term, ..deaf }, Signal::TERM, true),
-            (Signals { blocked: term, ..deaf }, Signal::TERM, true),
-            (Signals { caught: 1 << 1, ..deaf }, Signal::TERM, false),
-            (Signals { caught: 1 << 36, ..deaf }, Signal(37), true),
-            (Signals { caught: 1 << 63, ..deaf }, Signal(64), true),
-            (deaf, Signal::KILL, true),
-            (deaf, Signal(0), false),
-            (deaf, Signal(65), false),
-            (Signals::default(), Signal::TERM, true),
-        ] {
-            assert_eq!(signals.hears(signal), hears, "{signals:?} {signal:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Setup, kernel, policy::Signals};
+use super::{Setup, kernel};
 use crate::{manager::Process, root::Root, spec::Name};
 
 /// What the launcher, and so the container, finds programs by.
@@ -108,20 +108,6 @@ pub fn children_in_group(root: &Root, group: u32) -> Vec<u32> {
     all(root).filter(|&pid| stat(root, pid, 5) == group && stat(root, pid, 4) == us).collect()
 }
 
-/// What a process does with signals.
-pub fn signals(root: &Root, pid: u32) -> Option<Signals> {
-    let status = fs::read_to_string(root.at(&format!("/proc/{pid}/status"))).ok()?;
-    Some(parse_signals(&status))
-}
-
-/// Reads `/proc/PID/status`.
-fn parse_signals(status: &str) -> Signals {
-    let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap_or("");
-    let mask = |key: &str| u64::from_str_radix(field(key).trim(), 16).unwrap_or(0);
-    let inner = field("NSpid").split_whitespace().skip(1).last(); // the first is its number in our namespace
-    Signals { caught: mask("SigCgt"), blocked: mask("SigBlk"), init: inner == Some("1") }
-}
-
 /// Kills processes by their numbers, which the caller has just read.
 pub fn kill_all(pids: &[u32]) {
     for &pid in pids {
@@ -157,16 +143,6 @@ fn is_program(root: &Root, pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn signals_are_read_from_status() {
-        let text = "Name:\tsleep\nNSpid:\t4711\t1\nSigBlk:\t0000000000004000\nSigCgt:\t8000000000000002\n";
-        let read = parse_signals(text);
-        assert_eq!(read, Signals { caught: 0x8000_0000_0000_0002, blocked: 0x4000, init: true });
-        assert!(!parse_signals("NSpid:\t1\n").init, "PID 1 of our own namespace is nobody's container");
-        assert!(!parse_signals("NSpid:\t4711\t2\n").init);
-        assert!(parse_signals("NSpid:\t4711\t7\t1\n").init);
-    }
 
     #[test]
     fn the_start_time_survives_odd_names() {
