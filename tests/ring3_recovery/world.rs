@@ -18,7 +18,7 @@ use crate::support::host::{BootOptions, Host, Suite};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Notes its start in a file of its name, then sleeps. It has no handler for SIGTERM.
-const COUNTED: &str = "#!/bin/sh\necho started >>/srv/starts/$1\nexec sleep infinity\n";
+const COUNTED: &str = "#!/bin/sh\necho started $V >>/srv/starts/$1\nexec sleep infinity\n";
 
 /// Logs ten lines a second.
 const TICKER: &str = "#!/bin/sh\nn=0\nwhile :; do n=$((n+1)); echo tick $n; sleep 0.1; done\n";
