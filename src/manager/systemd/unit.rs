@@ -106,21 +106,14 @@ fn exit(properties: &Properties) -> Option<Exit> {
     }
 }
 
-/// Whether the unit was being stopped when its main process ended: `ExecStop=` had begun by then. (It also runs
-/// after a program that ended by itself, but then it begins later.)
+/// Whether the unit was being stopped when its main process ended: it left `active` before that. (After a program
+/// that ended by itself it does so later.) systemd keeps these times over a reload and its own re-execution, those of
+/// `ExecStop=` it does not.
 fn stopped(properties: &Properties) -> bool {
-    let ended = properties.get("ExecMainExitTimestampMonotonic").and_then(|value| u64::try_from(value).ok());
-    let began = properties.get("ExecStop").and_then(|value| exec_began(value));
-    matches!((began, ended), (Some(began), Some(ended)) if began != 0 && ended != 0 && began <= ended)
-}
-
-/// When the first command of an `Exec…=` property began, in microseconds of CLOCK_MONOTONIC; its type is
-/// `a(sasbttttuii)`: path, argv, ignore, began (realtime, monotonic), ended (same), pid, code, status.
-fn exec_began(value: &Value<'_>) -> Option<u64> {
-    let Value::Array(commands) = value else { return None };
-    let first = commands.iter().next()?;
-    let Value::Structure(fields) = first else { return None };
-    u64::try_from(fields.fields().get(4)?).ok()
+    let time = |key: &str| properties.get(key).and_then(|value| u64::try_from(value).ok()).filter(|time| *time != 0);
+    let times = ["ExecMainStartTimestampMonotonic", "ActiveExitTimestampMonotonic", "ExecMainExitTimestampMonotonic"];
+    let [Some(began), Some(left), Some(ended)] = times.map(time) else { return false };
+    began <= left && left <= ended
 }
 
 /// Whether a `Job` property, `(uo)`, names one: the number of none is 0.
