@@ -151,4 +151,15 @@ mod tests {
         ids.dedup();
         assert_eq!(ids.len(), Event::ALL.len());
     }
+
+    #[test]
+    fn the_catalog_explains_every_event_and_no_other() {
+        let catalog = include_str!("../packaging/berth.catalog");
+        let mut explained: Vec<_> = catalog.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+        let mut ids: Vec<_> = Event::ALL.iter().map(|event| event.id()).collect();
+        explained.sort_unstable();
+        ids.sort_unstable();
+        assert_eq!(explained, ids);
+        assert_eq!(catalog.matches("\nSubject: ").count(), ids.len());
+    }
 }

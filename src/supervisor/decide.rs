@@ -144,11 +144,12 @@ fn rest(wanted: Wanted<'_>, record: &Record) -> Lifecycle {
 }
 
 /// Whether a unit counts as failed for no reason but that stopping it took a SIGKILL: a clean stop, whose
-/// `failed` state berthd resets.
+/// `failed` state berthd resets. A unit that was masked has lost its `ExecStop=` and cannot tell that it was stopped;
+/// whoever masks it stops it.
 #[must_use]
 pub fn killed_by_stop(unit: &Unit) -> bool {
     unit.active == Active::Failed
-        && unit.stopped
+        && (unit.stopped || unit.masked)
         && unit.exit == Some(Exit::Killed(libc::SIGKILL))
         && matches!(unit.result.as_str(), "signal" | "timeout")
 }

@@ -418,9 +418,17 @@ impl Supervisor {
     }
 
     /// Tells systemd, once, that berthd is ready: enabled containers, which wait for this at boot, have their
-    /// settings.
+    /// settings, and whoever starts berthd finds a state file that is true.
     fn tell_ready(&self) {
-        if self.synced.get() && !self.ready.replace(true) {
+        if self.synced.get() {
+            self.be_ready();
+        }
+    }
+
+    /// Is ready, once.
+    fn be_ready(&self) {
+        if !self.ready.replace(true) {
+            publish::write(self);
             notify(&[sd_notify::NotifyState::Ready]);
         }
     }
@@ -463,9 +471,7 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 /// Is ready without the manager, if that stays away: launches are served all the same.
 async fn be_ready_at_last(supervisor: Rc<Supervisor>) {
     tokio::time::sleep(PATIENCE).await;
-    if !supervisor.ready.replace(true) {
-        notify(&[sd_notify::NotifyState::Ready]);
-    }
+    supervisor.be_ready();
 }
 
 /// Lets more changes come in until they pause.

@@ -1,0 +1,262 @@
+//! A test host with berth installed as a distribution installs it: programs, units, group, journal catalog; and
+//! what a user of it does and looks at.
+//!
+//! Whoever claims that nothing happens calls [`Berth::barrier`] first: when it returns, berthd has read and acted on
+//! every file that was changed before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::host::{BootOptions, Host, Suite};
+use super::inside::Output;
+
+/// Where an administrator's specs lie.
+pub const SPECS: &str = "/etc/berth/containers";
+
+/// After this long something that takes milliseconds has failed.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// A program that never ends by itself and catches no signal.
+pub const SLEEP: &str = "command = [\"/bin/sleep\", \"infinity\"]\n";
+
+/// Everything that the package brings, on the disk before the first boot. The programs are bound, so a boot sees the
+/// last build.
+pub fn options() -> BootOptions {
+    let ours = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let mut options = BootOptions::default()
+        .bind(env!("CARGO_BIN_EXE_berthd"), "/usr/sbin/berthd")
+        .bind(env!("CARGO_BIN_EXE_berthctl"), "/usr/bin/berthctl")
+        .bind(env!("CARGO_BIN_EXE_berth-launch"), "/usr/libexec/berth/berth-launch")
+        .copy(ours("packaging/sysusers.d/berth.conf"), "/usr/lib/sysusers.d/berth.conf")
+        .copy(ours("packaging/tmpfiles.d/berth.conf"), "/usr/lib/tmpfiles.d/berth.conf")
+        .copy(ours("packaging/berth.catalog"), "/usr/lib/systemd/catalog/berth.catalog");
+    for unit in ["berth.slice", "berth@.service", "berthd.service", "berthd.socket"] {
+        options = options.copy(ours("units").join(unit), Path::new("/usr/lib/systemd/system").join(unit));
+    }
+    options
+}
+
+/// The unit of a container.
+pub fn unit(name: &str) -> String {
+    format!("berth@{name}.service")
+}
+
+/// A host with berthd enabled and running.
+#[derive(Debug)]
+pub struct Berth(Host);
+
+impl Deref for Berth {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.0
+    }
+}
+
+impl DerefMut for Berth {
+    fn deref_mut(&mut self) -> &mut Host {
+        &mut self.0
+    }
+}
+
+impl Berth {
+    /// Boots a host and installs berth, as `packaging/after-install` and the administrator after it do.
+    #[track_caller]
+    pub fn boot(suite: Suite) -> Berth {
+        Berth::boot_with(suite, options())
+    }
+
+    /// [`Berth::boot`] with more on the disk than [`options`] has.
+    #[track_caller]
+    pub fn boot_with(suite: Suite, options: BootOptions) -> Berth {
+        let host = Host::boot_with(suite, &options).unwrap_or_else(|error| panic!("{error}"));
+        host.ok("systemd-sysusers berth.conf && systemd-tmpfiles --create berth.conf && \
+                 journalctl --update-catalog && systemctl enable --quiet --now berthd");
+        Berth(host)
+    }
+
+    /// The one host of this suite that trials share which leave berthd and the others' containers alone.
+    #[track_caller]
+    pub fn shared(suite: Suite) -> Arc<Berth> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(shared.entry(suite).or_insert_with(|| Arc::new(Berth::boot(suite))))
+    }
+
+    // ------------------------------------------------------------ specs
+
+    /// Drops a spec, or edits it, as a careful editor does.
+    #[track_caller]
+    pub fn drop_spec(&self, name: &str, toml: &str) {
+        self.write_atomic(spec(name), toml);
+    }
+
+    /// Deletes a spec.
+    #[track_caller]
+    pub fn remove_spec(&self, name: &str) {
+        self.remove(spec(name));
+    }
+
+    /// Drops a spec and waits until it runs; its main process.
+    #[track_caller]
+    pub fn run(&self, name: &str, toml: &str) -> u32 {
+        self.drop_spec(name, toml);
+        self.wait_state(name, "running");
+        self.wait_program(name)
+    }
+
+    /// Waits until the launcher has become the program (it is ready a moment before) and has gone; the main process.
+    #[track_caller]
+    pub fn wait_program(&self, name: &str) -> u32 {
+        self.wait_for(&format!("the program of {name}"), SOON, || {
+            let pid = self.main_pid(name);
+            let program = self.find(format!("/proc/{pid}/cmdline"))?;
+            let is_launcher = program == format!("/usr/libexec/berth/berth-launch\0{name}\0");
+            let processes = self.find(format!("/sys/fs/cgroup{}/cgroup.procs", self.property(name, "ControlGroup")))?;
+            let has_launcher = processes.lines().any(|process| {
+                process != pid.to_string()
+                    && self.find(format!("/proc/{process}/comm")) == Some("berth-launch\n".into())
+            });
+            (!program.is_empty() && !is_launcher && !has_launcher).then_some(pid)
+        })
+    }
+
+    /// The command line of a container's program, with spaces.
+    #[track_caller]
+    pub fn program(&self, name: &str) -> String {
+        let pid = self.wait_program(name);
+        self.read(format!("/proc/{pid}/cmdline")).trim_end_matches('\0').replace('\0', " ")
+    }
+
+    /// Drops a spec whose program ends by itself; what that wrote.
+    #[track_caller]
+    pub fn output_of(&self, name: &str, toml: &str) -> String {
+        self.drop_spec(name, toml);
+        self.wait_state(name, "exited");
+        self.said(name)
+    }
+
+    // ------------------------------------------------------------ state
+
+    /// The state file.
+    #[track_caller]
+    pub fn state(&self) -> Value {
+        let text = self.read("/run/berth/state.json");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("state.json: {error}: {text}"))
+    }
+
+    /// What the state file has of a container.
+    #[track_caller]
+    pub fn container(&self, name: &str) -> Option<Value> {
+        let state = self.state();
+        state["containers"].as_array()?.iter().find(|container| container["name"] == name).cloned()
+    }
+
+    /// Waits until the state file says so of a container.
+    #[track_caller]
+    pub fn wait_until(&self, name: &str, what: impl fmt::Display, holds: impl Fn(&Value) -> bool) -> Value {
+        let mut last = None;
+        let found = super::host::ask_until(SOON, || {
+            last = self.container(name);
+            last.clone().filter(|container| holds(container))
+        });
+        found.unwrap_or_else(|| panic!("waited for {name} to be {what}: {last:#?}\n{}", self.journal_tail()))
+    }
+
+    /// Waits for a container to be in a state.
+    #[track_caller]
+    pub fn wait_state(&self, name: &str, state: &str) -> Value {
+        self.wait_until(name, state, |container| container["state"] == state)
+    }
+
+    /// Waits until berthd knows nothing of a container any more.
+    #[track_caller]
+    pub fn wait_gone(&self, name: &str) {
+        self.wait_for("a container to be forgotten", SOON, || self.container(name).is_none().then_some(()));
+    }
+
+    /// Waits until berthd has read and acted on all that was changed until now.
+    #[track_caller]
+    pub fn barrier(&self) {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let name = format!("barrier-{}", SERIAL.fetch_add(1, Ordering::Relaxed));
+        self.run(&name, SLEEP);
+        self.remove_spec(&name);
+        self.wait_gone(&name);
+    }
+
+    /// Restarts berthd and waits until the new one has told what is so.
+    #[track_caller]
+    pub fn restart_berthd(&self) {
+        let before = self.state()["daemon"]["pid"].clone();
+        self.ok("systemctl restart berthd.service");
+        self.wait_for("the state file of the new berthd", SOON, || {
+            (self.state()["daemon"]["pid"] != before).then_some(())
+        });
+    }
+
+    // ------------------------------------------------------------ looking
+
+    /// What the container's program wrote, and its launcher, from its standard output and error.
+    #[track_caller]
+    pub fn said(&self, name: &str) -> String {
+        self.ok(&format!("journalctl --sync; journalctl -q -b -o cat -u {} -t {name}", unit(name)))
+    }
+
+    /// Waits until the container's program has written a line with this text.
+    #[track_caller]
+    pub fn wait_said(&self, name: &str, text: &str) -> String {
+        self.wait_for(&format!("{name} to say {text:?}"), SOON, || {
+            Some(self.said(name)).filter(|said| said.contains(text))
+        })
+    }
+
+    /// The container's main process.
+    #[track_caller]
+    pub fn main_pid(&self, name: &str) -> u32 {
+        self.property(name, "MainPID").parse().unwrap()
+    }
+
+    /// One property of a container's unit.
+    #[track_caller]
+    pub fn property(&self, name: &str, property: &str) -> String {
+        self.show(&unit(name), property)
+    }
+
+    /// A namespace of a process of the host.
+    #[track_caller]
+    pub fn ns(&self, pid: u32, kind: &str) -> String {
+        self.ok(&format!("readlink /proc/{pid}/ns/{kind}"))
+    }
+
+    /// Runs berthctl.
+    #[track_caller]
+    pub fn berthctl(&self, arguments: &str) -> Output {
+        self.sh(&format!("berthctl {arguments}"))
+    }
+
+    /// The journal's entries that match, each a JSON object.
+    #[track_caller]
+    pub fn entries(&self, matches: &str) -> Vec<Value> {
+        let lines = self.ok(&format!("journalctl --sync; journalctl -q -b -o json {matches}"));
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// The file of a container.
+pub fn spec(name: &str) -> PathBuf {
+    Path::new(SPECS).join(format!("{name}.toml"))
+}
+
+static SHARED: Mutex<BTreeMap<Suite, Arc<Berth>>> = Mutex::new(BTreeMap::new());
+
+/// Ends the hosts of [`Berth::shared`]; a static would never be dropped.
+pub fn end_shared() {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
