@@ -52,7 +52,9 @@ pub fn two_hundred(suite: Suite) {
     });
     world.phase("200 settings");
     world.settle();
-    assert_eq!(reloads(&world), before + 1);
+    // Two, where the machine took a rest between the files.
+    let more = reloads(&world) - before;
+    assert!((1..=2).contains(&more), "{more} reloads for 200 settings");
     names.iter().for_each(|name| assert_eq!(world.starts(name), 1, "{name}: a setting needs no restart"));
     world.phase("quiet");
 
@@ -68,7 +70,7 @@ pub fn two_hundred(suite: Suite) {
     world.settle();
     assert_eq!(world.leftovers(&BTreeSet::new(), &BTreeSet::new()), [] as [&str; 0]);
     assert_eq!(world.host.ok("systemctl list-units --all --plain --no-legend 'berth@*'"), "");
-    let more = reloads(&world) - before - 1;
+    let more = reloads(&world) - before - more;
     assert!(more <= 10, "{more} reloads for the removal of 200");
     world.phase("none left");
 }

@@ -11,6 +11,9 @@ use crate::{
 const AWAY: &str = "d755003703b6490bbae2025abfb90277";
 const BACK: &str = "6932dc28732244ca889142d7ace7e5cb";
 
+/// Not `restart`: systemd 252 takes that for two jobs of which the first may fail.
+const STOP_AND_START: &str = "stop berthd.socket berthd; systemctl start berthd.socket berthd";
+
 /// berthd still hears of files, and systemd of berthd.
 fn still_works(world: &World, name: &str) {
     world.drop_counted(name, "");
@@ -33,11 +36,11 @@ pub fn of_systemd(suite: Suite) {
     let before = world.all_facts(&names);
     let mut berthd = world.berthd();
     for (number, command) in
-        ["restart berthd", "daemon-reload", "daemon-reexec", "restart berthd.socket berthd"].into_iter().enumerate()
+        ["restart berthd", "daemon-reload", "daemon-reexec", STOP_AND_START].into_iter().enumerate()
     {
         let output = world.host.sh(&format!("systemctl {command}"));
         assert!(output.status.success(), "{command}: {output}\n{}", world.host.journal_tail());
-        if command.contains("restart") {
+        if command.contains("start") {
             assert_ne!(std::mem::replace(&mut berthd, world.berthd()), world.berthd(), "{command}");
         }
         world.be_true_within(Duration::from_secs(1));
