@@ -109,12 +109,13 @@ fn good(spec: &Spec, digest: &str, edited: bool, record: &Record, unit: &Unit) -
 /// The keys in which a running container differs from its spec and that only a restart applies.
 #[must_use]
 pub fn pending(spec: &Spec, digest: &str, record: &Record, unit: &Unit) -> Vec<&'static str> {
-    match &record.run {
-        Some(run) if unit.invocation.as_ref() == Some(&run.invocation) && run.digest != digest => {
-            plan::needs_restart(&run.spec, spec)
-        }
-        _ => Vec::new(),
-    }
+    let running = match &record.run {
+        Some(run) if unit.invocation.as_ref() == Some(&run.invocation) && run.digest != digest => Some(&run.spec),
+        // The record was lost, and what it runs counts as what its files said when it was found.
+        None if matches!(unit.active, Active::Active | Active::Reloading) => record.spec.as_ref(),
+        _ => None,
+    };
+    running.map(|running| plan::needs_restart(running, spec)).unwrap_or_default()
 }
 
 /// The state of a container in one word.
@@ -128,16 +129,18 @@ pub fn lifecycle(wanted: Wanted<'_>, record: &Record, unit: &Unit) -> Lifecycle 
         _ if unit.masked || matches!(wanted, Wanted::Masked) => Lifecycle::Masked,
         Active::Failed if killed_by_stop(unit) => Lifecycle::Stopped,
         Active::Failed => Lifecycle::Failed,
-        Active::Inactive => rest(wanted, record),
+        Active::Inactive => rest(wanted, record, unit),
     }
 }
 
 /// The state of a container whose unit is inactive.
-fn rest(wanted: Wanted<'_>, record: &Record) -> Lifecycle {
+fn rest(wanted: Wanted<'_>, record: &Record, unit: &Unit) -> Lifecycle {
     match (&record.failure, &record.last) {
         (Some(_), _) => Lifecycle::Failed,
         (None, Some(last)) if last.stopped => Lifecycle::Stopped,
         (None, Some(_)) => Lifecycle::Exited,
+        // The record was lost while it ran; its unit still knows.
+        (None, None) if unit.stopped => Lifecycle::Stopped,
         (None, None) if matches!(wanted, Wanted::Bad) && record.spec.is_none() => Lifecycle::Invalid,
         (None, None) => Lifecycle::Inactive,
     }

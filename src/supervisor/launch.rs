@@ -238,6 +238,9 @@ impl Task {
         };
         let before = self.record.clone();
         self.record.spec = Some(self.spec.clone());
+        // Not only when the job has ended: were berthd killed until then, the next one would start again what an
+        // operator has stopped meanwhile.
+        self.record.acted_on = Some(run.digest.clone());
         self.record.run = Some(run);
         self.store.save(&self.record).map_err(|error| {
             self.record = before.clone();
