@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     journal,
-    manager::{Batch, JobVerb, Order, Unit},
+    manager::{Active, Batch, JobVerb, Order, Unit},
     observe::Lifecycle,
     plan::UnitSettings,
     spec::{self, Name, Outcome},
@@ -116,6 +116,10 @@ impl Supervisor {
                 batch.jobs.push(self.job(slot, verb, digest, None));
             }
             Deed::Forget => {
+                // Not of a name that never had a spec: whoever tried to start that wants to see why not.
+                if slot.unit.borrow().active == Active::Failed && !slot.record.borrow().is_blank() {
+                    self.manager.order(Order::ResetFailed(name.clone()));
+                }
                 batch.settings.insert(name.clone(), None);
                 self.forget(slot);
             }
