@@ -172,6 +172,12 @@ pub fn ended_meanwhile(suite: Suite) {
     for name in all {
         assert_eq!(world.sandboxes(name).len(), 1, "{name}: retention keeps it");
     }
+    ["well", "badly", "segv"].iter().for_each(|name| world.delete(name));
+    world.host.wait_for("them to be forgotten", PATIENCE, || {
+        world.host.ok("systemctl list-units --all --plain --no-legend 'berth@*'").is_empty().then_some(())
+    });
+    world.settle();
+    assert_eq!(world.leftovers(&BTreeSet::new(), &BTreeSet::new()), [] as [&str; 0]);
 }
 
 pub fn stale_is_said(suite: Suite) {

@@ -206,7 +206,7 @@ impl World {
         let Some(state) = self.state() else { return vec!["there is no state file".to_owned()] };
         let berthd = self.host.show("berthd", "MainPID");
         let mut lies = Vec::new();
-        if state["daemon"]["pid"].to_string() != berthd {
+        if state["daemon"]["pid"].as_u64() != berthd.parse().ok() {
             lies.push(format!("berthd is {berthd}, not {}", state["daemon"]["pid"]));
         }
         let containers = state["containers"].as_array().unwrap();
