@@ -57,6 +57,7 @@ container() { jq -er --arg name "$1" ".containers[] | select(.name == \$name) | 
 is_state() { [[ $(container "$1" .state) == "$2" ]]; }
 is_known() { container "$1" .name; }
 is_forgotten() { ! is_known "$1"; }
+is_not_failed() { ! systemctl is-failed --quiet "berth@$1.service"; }
 daemon_pid() { jq -er .daemon.pid "$state"; }
 redis() { redis-cli -h 127.0.0.1 -p "$port" "$@"; }
 answers() { [[ $(redis ping) == PONG ]]; }
@@ -155,7 +156,9 @@ clean_up() {
 	fi
 	if [[ $manager == systemd ]]; then systemctl stop "berth@$name.service" "berth@$wrong.service" 2>/dev/null; fi
 	stop_berthd
-	if [[ $manager == systemd ]]; then systemctl reset-failed "berth@$name.service" "berth@$wrong.service" 2>/dev/null; fi
+	if [[ $manager == systemd ]] && ((result != 0)); then
+		systemctl reset-failed "berth@$name.service" "berth@$wrong.service" 2>/dev/null
+	fi
 	pid=$(cat "$scratch/redis.pid" 2>/dev/null)
 	if [[ $pid && $(cat "/proc/$pid/comm" 2>/dev/null) == redis-server ]]; then kill -KILL "$pid"; fi
 	rm -rf "/var/lib/berth/sandboxes/$name" "/var/lib/berth/sandboxes/$wrong" "/var/log/berth/$name.log" \
@@ -286,6 +289,7 @@ answers || fail "redis does not answer"
 seen "redis was not disturbed"
 rm "$specs/$wrong.toml"
 await "its file removed, it is forgotten" is_forgotten "$wrong"
+[[ $manager != systemd ]] || await "and systemd lists no failed unit of it" is_not_failed "$wrong"
 
 step "berthd is killed with -9 and comes back"
 redis set greeting "still here" >/dev/null

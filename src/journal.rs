@@ -99,18 +99,25 @@ impl Event {
     }
 
     /// Logs it with the container it is about, and the unit, so that `systemctl status` and `journalctl -u` of the
-    /// container show it too (`OBJECT_SYSTEMD_UNIT=`, `UNIT=`: what systemd itself sets on messages about a unit).
+    /// container show it too: they look for `OBJECT_SYSTEMD_UNIT=` of root's daemons (`UNIT=` is heeded from PID 1 only).
     pub fn log_for(self, name: &Name, message: &str) {
-        let (id, container, unit) = (self.id(), name.as_str(), name.unit());
-        let unit = unit.as_str();
+        /// One event of a level.
+        macro_rules! tell {
+            ($level:ident, $unit:expr) => {
+                tracing::$level!(
+                    MESSAGE_ID = self.id(),
+                    BERTH_CONTAINER = name.as_str(),
+                    OBJECT_SYSTEMD_UNIT = $unit,
+                    UNIT = $unit,
+                    "{name}: {message}"
+                )
+            };
+        }
+        let unit = name.unit();
         match self.severity() {
-            tracing::Level::ERROR => {
-                tracing::error!(MESSAGE_ID = id, BERTH_CONTAINER = container, UNIT = unit, "{container}: {message}");
-            }
-            tracing::Level::WARN => {
-                tracing::warn!(MESSAGE_ID = id, BERTH_CONTAINER = container, UNIT = unit, "{container}: {message}");
-            }
-            _ => tracing::info!(MESSAGE_ID = id, BERTH_CONTAINER = container, UNIT = unit, "{container}: {message}"),
+            tracing::Level::ERROR => tell!(error, unit.as_str()),
+            tracing::Level::WARN => tell!(warn, unit.as_str()),
+            _ => tell!(info, unit.as_str()),
         }
     }
 }

@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         ("what_changed_while_berthd_was_dead_is_done_once", deaths::caught_up_once),
         ("who_ended_while_berthd_was_dead_is_cleaned_up", deaths::ended_meanwhile),
         ("a_dead_berthd_is_told_from_a_living_one", deaths::stale_is_said),
+        ("a_stop_after_a_broken_start_is_obeyed", deaths::stopped_after_a_broken_start),
+        ("a_spec_that_goes_and_comes_back_runs", deaths::gone_and_back),
         ("a_hundred_deaths_of_berthd_lose_nothing_and_double_nothing", churn::churn),
         ("a_launcher_killed_at_any_system_call_leaves_nothing", launcher::killed_everywhere),
         ("damaged_records_spoil_only_themselves", records::damaged),

@@ -80,7 +80,8 @@ fn reason(known: &Known, verb: Verb, name: &Name) -> Option<CliError> {
 
 /// Whether a container is not what the verb should have made of it.
 fn is_amiss(verb: Verb, container: &Container) -> bool {
-    let up = matches!(container.state, Lifecycle::Running | Lifecycle::Starting);
+    // Just after a start that failed, its unit may still be on the way down.
+    let up = matches!(container.state, Lifecycle::Running | Lifecycle::Starting) && container.error.is_none();
     if verb == Verb::Stop { up } else { !up }
 }
 

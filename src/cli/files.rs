@@ -5,9 +5,7 @@ use std::{io::Write, path::PathBuf};
 use super::{
     CliError, Context, Exit, cat, check,
     known::{self, Truth},
-    name,
-    nearest::nearest,
-    phrase,
+    name, nearest, phrase,
 };
 use crate::{
     config::{Config, Overrides},

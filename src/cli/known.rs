@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{CliError, Context, nearest::nearest, phrase};
+use super::{CliError, Context, nearest, phrase};
 use crate::{
     manager::Kind,
     observe::{Container, SCHEMA, State},

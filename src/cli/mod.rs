@@ -27,8 +27,6 @@ pub mod known;
 pub mod list;
 /// `logs`.
 pub mod logs;
-/// The name that was probably meant.
-mod nearest;
 /// Facts as a few words.
 mod phrase;
 /// `plan`.
@@ -174,6 +172,11 @@ pub fn command() -> clap::Command {
 /// A container's name on the command line; its unit's name is as good.
 fn name(text: &str) -> Result<Name, crate::spec::NameError> {
     Name::from_unit(text).map_or_else(|| text.parse(), Ok)
+}
+
+/// The container that was probably meant.
+fn nearest<'a>(asked: &Name, names: impl IntoIterator<Item = &'a Name>) -> Option<Name> {
+    crate::source::nearest(asked.as_str(), names.into_iter().map(Name::as_str))?.parse().ok()
 }
 
 /// Writes a value as JSON for programs.

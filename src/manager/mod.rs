@@ -8,10 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::{
-    plan::UnitSettings,
-    spec::{Name, Restart, Signal, Spec},
-};
+use crate::{plan::UnitSettings, spec::Name};
 
 /// Hosts with systemd.
 pub mod systemd;
@@ -212,39 +209,4 @@ pub struct Process {
     pub pid: u32,
     /// Field 22 of `/proc/PID/stat`, in clock ticks since boot.
     pub start_time: u64,
-}
-
-impl UnitSettings {
-    /// What `spec` wants beyond the template unit `units/berth@.service`.
-    #[must_use]
-    pub fn of(spec: &Spec) -> Self {
-        let standard = crate::spec::Service::default();
-        let service = &spec.service;
-        let changed = |differs: bool| differs.then_some(());
-        Self {
-            description: spec.description.clone(),
-            after: service.after.clone(),
-            before: service.before.clone(),
-            requires: service.requires.clone(),
-            wants: service.wants.clone(),
-            restart: changed(service.restart != standard.restart).map(|()| service.restart),
-            restart_delay: changed(service.restart_delay != standard.restart_delay).map(|()| service.restart_delay),
-            start_limit: changed(service.start_limit != standard.start_limit).map(|()| service.start_limit),
-            start_timeout: changed(service.start_timeout != standard.start_timeout).map(|()| service.start_timeout),
-            stop_signal: changed(service.stop_signal != standard.stop_signal).map(|()| service.stop_signal),
-            stop_timeout: changed(service.stop_timeout != standard.stop_timeout).map(|()| service.stop_timeout),
-        }
-    }
-
-    /// `Restart=` in force.
-    #[must_use]
-    pub fn restart_policy(&self) -> Restart {
-        self.restart.unwrap_or(Restart::OnFailure)
-    }
-
-    /// `KillSignal=` in force.
-    #[must_use]
-    pub fn kill_signal(&self) -> Signal {
-        self.stop_signal.unwrap_or(Signal::TERM)
-    }
 }

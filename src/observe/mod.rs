@@ -138,3 +138,98 @@ pub struct IsolatorStatus {
     /// Why it could not tell.
     pub error: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::protocol::Stage;
+
+    /// A state in which every key has a value.
+    fn full() -> State {
+        let text = || Some("text".to_owned());
+        let error = Failure { stage: Stage::HandOver, errno: Some(2), path: Some("/x".into()), message: String::new() };
+        let spec = SpecStatus {
+            files: vec!["/x".into()],
+            layer: Some(Layer::Vendor),
+            autostart: true,
+            digest: text(),
+            running: text(),
+            pending: vec![String::new()],
+            errors: vec![String::new()],
+            warnings: vec![String::new()],
+        };
+        let container = Container {
+            name: "web".parse().unwrap(),
+            state: Lifecycle::Masked,
+            unit: String::new(),
+            main_pid: Some(1),
+            since: text(),
+            exit: Some(Exit::Dumped(11)),
+            result: text(),
+            error: Some(error),
+            restarts: 0,
+            spec,
+            sandbox: Some("/x".into()),
+            log: Some("/x".into()),
+            cgroup: text(),
+            isolators: vec![IsolatorStatus { name: String::new(), detail: text(), error: text() }],
+        };
+        let daemon = Daemon {
+            version: String::new(),
+            pid: 1,
+            manager: Kind::Direct,
+            manager_away: text(),
+            status: String::new(),
+            isolation: vec![String::new()],
+        };
+        State {
+            schema: SCHEMA,
+            boot_id: String::new(),
+            written: String::new(),
+            daemon,
+            containers: vec![container],
+            problems: vec![String::new()],
+        }
+    }
+
+    /// Every key of `value` stands in `schema`, and the other way round.
+    fn compare(at: &str, value: &Value, schema: &Value) {
+        match value {
+            Value::Object(fields) => {
+                let schema = match schema.get("oneOf") {
+                    Some(Value::Array(all)) => {
+                        let has = |one: &&Value| fields.keys().all(|key| one["properties"].get(key).is_some());
+                        all.iter().find(has).unwrap_or_else(|| panic!("{at}: no alternative for {fields:?}"))
+                    }
+                    _ => schema,
+                };
+                let known: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+                let mut keys: Vec<&String> = fields.keys().collect();
+                keys.sort();
+                let mut sorted = known.clone();
+                sorted.sort();
+                assert_eq!(keys, sorted, "{at}");
+                for (key, value) in fields {
+                    compare(&format!("{at}.{key}"), value, &schema["properties"][key]);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| compare(at, item, &schema["items"])),
+            Value::String(word) => {
+                if let Some(words) = schema.get("enum").and_then(Value::as_array) {
+                    assert!(words.iter().any(|known| known == word), "{at}: {word} is not in the schema");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_schema_says_what_the_state_file_holds() {
+        let schema: Value =
+            serde_json::from_str(include_str!("../../packaging/schema/berth.state.schema.json")).unwrap();
+        compare("state", &serde_json::to_value(full()).unwrap(), &schema);
+        assert_eq!(schema["properties"]["schema"]["const"], SCHEMA);
+    }
+}

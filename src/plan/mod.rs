@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{Build, DEFAULT_PATH, build, needs_restart};
 pub use step::{Action, Bind, Phase, Source, Step};
 
-use crate::spec::{Name, Restart, Signal, StartLimit};
+use crate::spec::{Name, Restart, Service, Signal, Spec, StartLimit};
 
 /// Everything that a start of one container does, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,9 +89,46 @@ pub struct UnitSettings {
 }
 
 impl UnitSettings {
+    /// What `spec` wants beyond the template unit `units/berth@.service`.
+    #[must_use]
+    pub fn of(spec: &Spec) -> Self {
+        let standard = Service::default();
+        let service = &spec.service;
+        Self {
+            description: spec.description.clone(),
+            after: service.after.clone(),
+            before: service.before.clone(),
+            requires: service.requires.clone(),
+            wants: service.wants.clone(),
+            restart: beyond(service.restart, standard.restart),
+            restart_delay: beyond(service.restart_delay, standard.restart_delay),
+            start_limit: beyond(service.start_limit, standard.start_limit),
+            start_timeout: beyond(service.start_timeout, standard.start_timeout),
+            stop_signal: beyond(service.stop_signal, standard.stop_signal),
+            stop_timeout: beyond(service.stop_timeout, standard.stop_timeout),
+        }
+    }
+
+    /// `Restart=` in force.
+    #[must_use]
+    pub fn restart_policy(&self) -> Restart {
+        self.restart.unwrap_or(Restart::OnFailure)
+    }
+
+    /// `KillSignal=` in force.
+    #[must_use]
+    pub fn kill_signal(&self) -> Signal {
+        self.stop_signal.unwrap_or(Signal::TERM)
+    }
+
     /// Whether the template unit says all of it already.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// A value that differs from the template unit's.
+fn beyond<T: PartialEq>(value: T, standard: T) -> Option<T> {
+    (value != standard).then_some(value)
 }

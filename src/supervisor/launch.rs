@@ -166,8 +166,15 @@ impl Supervisor {
     pub(super) async fn launch_failed(self: &Rc<Self>, name: &Name, invocation: &str, failure: Failure) {
         let known = self.slots.borrow().get(name).cloned();
         let Some(slot) = known else { return };
-        let of_this_run = slot.record.borrow().run.as_ref().is_none_or(|run| run.invocation == invocation);
-        if of_this_run {
+        let is_news = {
+            let record = slot.record.borrow();
+            match &record.run {
+                Some(run) => run.invocation == invocation,
+                // What berthd refused comes back from the launcher.
+                None => record.failure.as_ref() != Some(&failure),
+            }
+        };
+        if is_news {
             self.note_failure(&slot, failure);
             super::publish::write(self);
         }
@@ -238,6 +245,9 @@ impl Task {
         };
         let before = self.record.clone();
         self.record.spec = Some(self.spec.clone());
+        // Not only when the job has ended: were berthd killed until then, the next one would start again what an
+        // operator has stopped meanwhile.
+        self.record.acted_on = Some(run.digest.clone());
         self.record.run = Some(run);
         self.store.save(&self.record).map_err(|error| {
             self.record = before.clone();

@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Duration};
 use super::{
     Supervisor,
     decide::{self, Wanted},
-    notify,
+    process::notify,
     slot::Slot,
 };
 use crate::{

@@ -116,6 +116,9 @@ impl Supervisor {
             Deed::Rest | Deed::Wait => {}
             Deed::Acknowledge => self.acted_on(slot, digest.unwrap_or_default()),
             Deed::Job(verb) => {
+                if verb == JobVerb::Stop {
+                    self.disown(slot);
+                }
                 if verb == JobVerb::Start && slot.unit.borrow().result == "start-limit-hit" {
                     self.manager.order(Order::ResetFailed(name.clone()));
                 }
@@ -148,6 +151,15 @@ impl Supervisor {
         });
         record.acted_on = Some(digest);
         self.keep(slot, record);
+    }
+
+    /// Notes that a container without files is about to be stopped. Should they be back before it is forgotten, it is
+    /// a new one: this stop was no operator's.
+    fn disown(&self, slot: &Slot) {
+        let mut record = slot.record.borrow().clone();
+        if record.acted_on.take().is_some() {
+            self.keep(slot, record);
+        }
     }
 
     /// Writes a record, then holds it. A full disk spoils the file and not what berthd knows.

@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use crate::{
     support::{host::Suite, inside::Running},
     world::{PATIENCE, World, counted},
@@ -108,14 +106,7 @@ impl Churn {
         }
         let moment = Instant::now() + Duration::from_millis(self.random.below(60));
         std::thread::sleep(moment.saturating_duration_since(Instant::now()));
-        self.world.host.wait_for("a berthd to kill", PATIENCE, || self.kill().then_some(()));
-    }
-
-    /// Kills berthd, if there is one: seen and hit from outside, at once.
-    fn kill(&self) -> bool {
-        let procs = self.world.host.find("/sys/fs/cgroup/system.slice/berthd.service/cgroup.procs");
-        let pid = procs.and_then(|procs| procs.lines().next()?.parse().ok()).and_then(Pid::from_raw);
-        pid.is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+        self.world.host.wait_for("a berthd to kill", PATIENCE, || self.world.kill().then_some(()));
     }
 
     /// One of several, by chance.

@@ -50,19 +50,28 @@ pub fn two_hundred(suite: Suite) {
     world.host.wait_for("the settings", Duration::from_secs(60), || {
         (world.host.show("berth@c199", "TimeoutStopUSec") == "44s").then_some(())
     });
-    world.settle();
-    assert_eq!(reloads(&world), before + 1);
     world.phase("200 settings");
+    world.settle();
+    // Two, where the machine took a rest between the files.
+    let more = reloads(&world) - before;
+    assert!((1..=2).contains(&more), "{more} reloads for 200 settings");
+    names.iter().for_each(|name| assert_eq!(world.starts(name), 1, "{name}: a setting needs no restart"));
+    world.phase("quiet");
 
     world.host.ok("rm /etc/berth/containers/*");
     world.host.wait_for("none of them", Duration::from_secs(60), || {
         let empty = world.state()?["containers"].as_array()?.is_empty();
         empty.then_some(())
     });
+    world.phase("200 removed");
+    world.host.wait_for("nothing to be left", crate::world::PATIENCE, || {
+        world.leftovers(&BTreeSet::new(), &BTreeSet::new()).is_empty().then_some(())
+    });
     world.settle();
     assert_eq!(world.leftovers(&BTreeSet::new(), &BTreeSet::new()), [] as [&str; 0]);
     assert_eq!(world.host.ok("systemctl list-units --all --plain --no-legend 'berth@*'"), "");
-    assert!(reloads(&world) <= before + 2);
+    let more = reloads(&world) - before - more;
+    assert!(more <= 10, "{more} reloads for the removal of 200");
     world.phase("none left");
 }
 

@@ -10,6 +10,9 @@ use crate::{
 /// How soon the state file has to be true once berthd has said that it is back.
 const SOON: Duration = Duration::from_secs(1);
 
+/// What holds berthd back for a while.
+const STAYS: &str = "/run/systemd/system/berthd.service.d/for-all.conf";
+
 /// The last line that the ticker logged.
 fn last_tick(world: &World) -> u32 {
     let tail = "journalctl --sync; journalctl -q -b -u berth@ticker -t ticker -o cat -n 1";
@@ -194,4 +197,61 @@ pub fn stale_is_said(suite: Suite) {
     });
     world.be_true_within(SOON);
     world.phase("said");
+}
+
+/// berthd is killed while it starts something, and before it is back an operator stops that.
+pub fn stopped_after_a_broken_start(suite: Suite) {
+    let world = World::new(suite);
+    for (number, delay) in [0, 5, 10, 15, 20, 25, 30, 40].into_iter().enumerate() {
+        let name = format!("c{number}");
+        world.host.write(STAYS, "[Unit]\nStartLimitBurst=0\n[Service]\nRestartSec=600ms\n");
+        world.host.ok("systemctl daemon-reload");
+        world.drop_counted(&name, "");
+        world.host.wait_for("the record", PATIENCE, || {
+            world.host.files().exists(format!("/run/berth/records/{name}.json")).then_some(())
+        });
+        std::thread::sleep(Duration::from_millis(delay));
+        world.kill();
+        world.wait_running(&[&name]);
+        world.host.ok(&format!("systemctl stop berth@{name}"));
+        world.host.wait_for("berthd to be back", PATIENCE, || {
+            (world.host.show("berthd", "ActiveState") == "active").then_some(())
+        });
+        world.settle();
+        assert_eq!((world.starts(&name), world.word(&name).as_str()), (1, "stopped"), "killed after {delay} ms");
+    }
+    world.phase("eight broken starts");
+}
+
+/// A spec that goes and comes back, as some editors and all package managers have it, is not an operator's stop.
+pub fn gone_and_back(suite: Suite) {
+    let world = World::new(suite);
+    let names = ["same", "other", "crash"];
+    names.iter().for_each(|name| world.drop_spec(name, &slow(name, "")));
+    world.wait_running(&names);
+    world.settle();
+    let stopping = |name: &str| {
+        world.delete(name);
+        world.wait_active(name, "deactivating");
+    };
+    stopping("same");
+    world.drop_spec("same", &slow("same", ""));
+    stopping("other");
+    world.drop_spec("other", &slow("other", "environment = { V = \"2\" }\n"));
+    stopping("crash");
+    world.while_dead(|| world.drop_spec("crash", &slow("crash", "")));
+    world
+        .host
+        .wait_for("them to run again", PATIENCE, || names.iter().all(|name| world.starts(name) == 2).then_some(()));
+    world.settle();
+    for name in names {
+        assert_eq!((world.word(name).as_str(), world.starts(name)), ("running", 2), "{name}");
+    }
+    world.phase("gone and back");
+}
+
+/// A container that takes its time to stop.
+fn slow(name: &str, more: &str) -> String {
+    let script = format!("trap 'sleep 0.3; exit 0' TERM; echo started >>/srv/starts/{name}; sleep infinity & wait");
+    format!("command = \"{script}\"\n{more}")
 }

@@ -34,7 +34,7 @@ pub fn durable(suite: Suite) {
 
     // A file system in memory runs out of inodes for what is no data.
     world.host.sh("head -c 4M /dev/zero >/var/lib/berth/filler");
-    world.host.ok("mount -o remount,nr_inodes=$(df --output=iused /var/lib/berth | tail -n1) /var/lib/berth");
+    world.host.ok("mount -o remount,nr_inodes=$(($(df --output=iused /var/lib/berth | tail -n1))) /var/lib/berth");
     start_fails(&world, "later", &["No space left on device", "/var/lib/berth/sandboxes/later"]);
     wait_status(&world, &["1 running", "1 failed (later: ", "No space left on device"]);
     world.be_true_within(Duration::from_secs(1));

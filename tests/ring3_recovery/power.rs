@@ -54,7 +54,10 @@ fn comes_back(suite: Suite, again: fn(&mut Host)) {
     let sandboxes = world.sandboxes("auto");
     assert!(sandboxes.len() == 2 && sandboxes.contains(&sandbox[0]), "{sandboxes:?}, {sandbox:?}");
     let names = |word: &str| CONTAINERS.iter().filter(|row| row.5 == word).map(|row| row.0.to_owned()).collect();
-    assert_eq!(world.leftovers(&names("running"), &names("inactive")), [] as [&str; 0]);
+    let mut left = world.leftovers(&names("running"), &names("inactive"));
+    // A test host's cgroups outlive its power; a machine's do not.
+    left.retain(|what| !what.starts_with("the cgroup of"));
+    assert_eq!(left, [] as [&str; 0]);
     assert_eq!(world.host.ok("systemctl --failed --no-legend"), "");
     world.phase("all is back");
 

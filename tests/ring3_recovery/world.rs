@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::host::{BootOptions, Host, Suite};
@@ -274,6 +275,13 @@ impl World {
         outcome
     }
 
+    /// Kills berthd, if there is one: seen and hit from outside, at once.
+    pub fn kill(&self) -> bool {
+        let procs = self.host.find("/sys/fs/cgroup/system.slice/berthd.service/cgroup.procs");
+        let pid = procs.and_then(|procs| procs.lines().next()?.parse().ok()).and_then(Pid::from_raw);
+        pid.is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
+    }
+
     /// Changes berthd's unit for the rest of the test.
     pub fn berthd_unit(&self, lines: &str) {
         self.host.write("/run/systemd/system/berthd.service.d/for-all.conf", lines);
@@ -340,7 +348,8 @@ impl World {
         }
         for entry in list("/run/systemd/system") {
             let name = entry.strip_prefix("berth@").and_then(|entry| entry.strip_suffix(".service.d"));
-            left.extend(name.filter(|name| !known.contains(*name)).map(|name| format!("the drop-in of {name}")));
+            let name = name.filter(|name| !name.is_empty() && !known.contains(*name));
+            left.extend(name.map(|name| format!("the drop-in of {name}")));
         }
         let temporary = list("/run/berth").into_iter().filter(|name| name.ends_with(".tmp"));
         left.extend(temporary.map(|name| format!("/run/berth/{name}")));

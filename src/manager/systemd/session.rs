@@ -67,7 +67,7 @@ impl<'a> Session<'a> {
                     None => return Err(zbus::Error::Failure("the bus closed the connection".to_owned())),
                 },
                 order = orders.recv() => match order {
-                    Some(order) => self.obey(order).await?,
+                    Some(first) => self.obey(first, orders).await?,
                     None => return Ok(()),
                 },
             }
@@ -145,16 +145,30 @@ impl<'a> Session<'a> {
         Some((name, token, result))
     }
 
-    /// Carries out one order.
-    async fn obey(&mut self, order: Order) -> zbus::Result<()> {
-        match order {
-            Order::Apply(batch) => self.apply(batch).await,
-            Order::ResetFailed(name) => match self.manager.reset_failed_unit(&name.unit()).await {
-                Err(error) if is_lost(&error) => Err(error),
-                _ => Ok(()),
-            },
-            // systemd knows its processes itself.
-            Order::Armed { .. } | Order::Adopt { .. } => Ok(()),
+    /// Carries out all orders that have come in by now, as one batch: while systemd reloads, more gather, and a
+    /// hundred containers that end together are not a hundred reloads.
+    async fn obey(&mut self, first: Order, orders: &mut mpsc::UnboundedReceiver<Order>) -> zbus::Result<()> {
+        let mut all: Option<Batch> = None;
+        let mut next = Some(first);
+        while let Some(order) = next {
+            match order {
+                Order::Apply(batch) => {
+                    let all = all.get_or_insert_default();
+                    all.settings.extend(batch.settings);
+                    all.jobs.extend(batch.jobs);
+                }
+                Order::ResetFailed(name) => match self.manager.reset_failed_unit(&name.unit()).await {
+                    Err(error) if is_lost(&error) => return Err(error),
+                    _ => {}
+                },
+                // systemd knows its processes itself.
+                Order::Armed { .. } | Order::Adopt { .. } => {}
+            }
+            next = orders.try_recv().ok();
+        }
+        match all {
+            Some(batch) => self.apply(batch).await,
+            None => Ok(()),
         }
     }
 
