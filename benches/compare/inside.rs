@@ -139,7 +139,11 @@ fn run_crowd(crowd: &Crowd) -> Result<u64> {
     }
     let child = if crowd.run.is_empty() { None } else { Some(command(&crowd.run)?.spawn()?) };
     for up in 0..crowd.count {
-        counter.recv(&mut [0; 8]).map_err(|error| format!("{up} of {} came up: {error}", crowd.count))?;
+        while let Err(error) = counter.recv(&mut [0; 8]) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(format!("{up} of {} came up: {error}", crowd.count).into());
+            }
+        }
     }
     if let Some(mut child) = child {
         check(&crowd.run, child.wait()?)?;

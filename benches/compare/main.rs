@@ -1,6 +1,6 @@
 //! What berth costs, as ratios: against its peers, and against the least that systemd itself needs.
 //!
-//! `make bench`. Everything is measured in one run on one namespaced host (`tests/support`), in turns, and compared
+//! `make bench`, or `benches/run start launch crowd direct size` for some of it. Everything is measured in one run on one namespaced host (`tests/support`), in turns, and compared
 //! by medians: this machine's seconds are nobody else's, its ratios are. Programs that are started are started alike,
 //! by one stopwatch inside the host ([`inside`]).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a terminal")]
@@ -9,6 +9,8 @@ mod inside;
 mod table;
 
 #[path = "../../tests/support/mod.rs"]
+#[allow(unused, missing_debug_implementations, reason = "a test's code, judged where it is a test")]
+#[allow(clippy::missing_docs_in_private_items, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 mod support;
 
 use std::{
@@ -31,7 +33,7 @@ use support::{
     host::{self, BootOptions, Host, Suite},
     inside::Running,
 };
-use table::Table;
+use table::{Table, median};
 
 /// What can go wrong, in words.
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -59,7 +61,7 @@ const HOLD: &str = "[Unit]\nAfter=floor@x.service berth@x.service\n";
 
 /// A container with everything of its own that there is, running the floor's program.
 const SPEC: &str = "\
-command = { value = \"/bench/floor\", arguments = [\"floor\", \"/run/bench.sock\"] }
+command = { shell = false, value = \"/bench/floor\", arguments = [\"floor\", \"/run/bench.sock\"] }
 namespaces = { pid = \"private\", ipc = \"private\" }
 
 [[volumes]]
@@ -69,7 +71,7 @@ host_path = \"tmp\"
 
 /// The same isolation around a program that ends at once.
 const SPEC_TRUE: &str = "\
-command = { value = \"/bin/true\" }
+command = { shell = false, value = \"/bin/true\" }
 autostart = false
 namespaces = { pid = \"private\", ipc = \"private\" }
 service = { start_limit = { burst = 0 } }
@@ -89,7 +91,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().collect();
     let outcome = match arguments.get(1).map(String::as_str) {
         Some("inside") => inside::main(Path::new(arguments.get(2).map_or("", String::as_str))),
-        _ => compare(),
+        // cargo bench adds a flag of its own.
+        _ => compare(&arguments.into_iter().skip(1).filter(|word| !word.starts_with('-')).collect::<Vec<_>>()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -100,20 +103,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures everything and prints the table.
-fn compare() -> Result<()> {
+/// Measures and prints the table: everything, or the sections that are named.
+fn compare(sections: &[String]) -> Result<()> {
     host::check_machine()?;
     let rounds = env::var("BERTH_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
+    let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
     let host = boot()?;
     let mut table = Table::default();
-    let empty = memory(&host)?;
-    idle(&host, &mut table, "idle berthd without containers")?;
-    start(&host, &mut table, rounds)?;
-    launch(&host, &mut table, rounds)?;
-    crowds(&host, &mut table, empty)?;
-    direct(&host, &mut table, rounds)?;
-    sizes(&mut table)?;
-    println!("\n{table}");
+    if wanted("start") {
+        start(&host, &mut table, rounds)?;
+    }
+    if wanted("launch") {
+        launch(&host, &mut table, rounds)?;
+    }
+    if wanted("crowd") {
+        crowds(&host, &mut table)?;
+    }
+    if wanted("direct") {
+        direct(&host, &mut table, rounds)?;
+    }
+    if wanted("size") {
+        sizes(&mut table)?;
+    }
+    println!("{table}");
     println!("Times are medians, with the middle half in brackets; each row's contenders ran in turns in one host.");
     Ok(())
 }
@@ -166,7 +178,8 @@ fn start(host: &Host, table: &mut Table, rounds: usize) -> Result<()> {
 /// The launcher alone, with a berthd that has its plan in hand, against bubblewrap and crun.
 fn launch(host: &Host, table: &mut Table, rounds: usize) -> Result<()> {
     eprintln!("bench: berth-launch");
-    host.ok("systemctl start berth@x");
+    host.write_atomic(format!("{SPECS}/x.toml"), SPEC);
+    wait_until(host, "systemctl start berth@x");
     let plan = plan_of_true(host)?;
     let socket = PathBuf::from("/run/canned.sock");
     let _server = spawn(host, &Task::Serve { socket, plan: Box::new(plan) })?;
@@ -199,9 +212,12 @@ fn plan_of_true(host: &Host) -> Result<Plan> {
 }
 
 /// Many specs at once against many units at once, and what they cost while they run.
-fn crowds(host: &Host, table: &mut Table, empty: Memory) -> Result<()> {
+fn crowds(host: &Host, table: &mut Table) -> Result<()> {
     eprintln!("bench: {CROWD} at once");
-    host.remove(format!("{SPECS}/x.toml"));
+    host.ok(&format!("rm -f {SPECS}/x.toml; systemctl restart berthd"));
+    wait_until(host, "! ls /run/berth/records | grep -q .");
+    let empty = memory(host)?;
+    idle(host, table, "idle berthd without containers")?;
     let names: Vec<String> = (1..=CROWD).map(|number| format!("c{number}")).collect();
     let files = names.iter().map(|name| (PathBuf::from(format!("{SPECS}/{name}.toml")), SPEC.to_owned()));
     let files: Vec<_> = files.collect();
@@ -209,20 +225,25 @@ fn crowds(host: &Host, table: &mut Table, empty: Memory) -> Result<()> {
     let floors: Vec<String> = words("systemctl start").into_iter().chain(floors).collect();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let mut full = None;
+    let mut busy = Vec::new();
     for _ in 0..3 {
+        let before = cpu_time(host)?;
         ours.push(crowd(host, files.clone(), Vec::new())?);
+        busy.push(cpu_time(host)? - before);
         if full.is_none() {
             std::thread::sleep(Duration::from_secs(2));
             full = Some((memory(host)?, processes(host)?));
             idle(host, table, &format!("idle berthd with {CROWD} containers"))?;
         }
         host.ok(&format!("rm {SPECS}/c*.toml"));
-        wait_until(host, "! ls -d /sys/fs/cgroup/berth.slice/*/ /run/berth/records/c*.json");
+        wait_until(host, "! ls /run/berth/records | grep -q .");
         theirs.push(crowd(host, Vec::new(), floors.clone())?);
         host.ok("systemctl stop 'floor@*.service'");
     }
     let what = format!("{CROWD} specs dropped, against systemctl start of {CROWD} empty units");
     table.compare(&what, &ours, &theirs, "≤ 1.5");
+    let each = median(&busy) / CROWD as f64;
+    table.fact("  CPU time of berthd for each", format!("{each:.2} ms"), "");
     let (full, (resident, programs)) = full.ok_or("no crowd came up")?;
     let kib = |memory: &Memory| format!("PSS {} KiB, RSS {} KiB", memory.pss, memory.rss);
     table.fact("memory of berthd without containers", kib(&empty), "≤ 12288 KiB");
@@ -241,10 +262,11 @@ fn crowd(host: &Host, files: Vec<(PathBuf, String)>, run: Vec<String>) -> Result
 /// One container through berthd itself, where berthd is the service manager.
 fn direct(host: &Host, table: &mut Table, rounds: usize) -> Result<()> {
     eprintln!("bench: berthd --manager direct");
-    host.ok("systemctl stop berthd.service berthd.socket");
+    host.ok("systemctl stop berthd.socket berthd.service");
     host.write_atomic(format!("{SPECS}/true.toml"), SPEC_TRUE);
     let _berthd = host.spawn("exec berthd --manager direct");
-    wait_until(host, "berthctl start true");
+    // Until then the state file is the other one's, and berthctl asks systemd.
+    wait_until(host, "jq --exit-status '.daemon.manager == \"direct\"' /run/berth/state.json");
     let contender = |command: &str| Contender { run: words(command), ..Contender::default() };
     let contenders = vec![contender("berthctl start true"), contender(BWRAP), contender(CRUN)];
     let times = race(host, Race { rounds, pause: Duration::from_millis(150), contenders })?;
@@ -294,16 +316,32 @@ fn memory(host: &Host) -> Result<Memory> {
     Ok(Memory { pss: field("Pss:")?, rss: field("Rss:")? })
 }
 
-/// How often a berthd with nothing to do wakes up.
+/// How long the berthd of systemd has computed, in milliseconds.
+fn cpu_time(host: &Host) -> Result<u64> {
+    let script =
+        "set -- $(cat /proc/$(systemctl show --property=MainPID --value berthd)/stat); echo $((${14} + ${15}))";
+    // Ticks of USER_HZ, which is 100 for all programs.
+    Ok(host.ok(script).parse::<u64>()? * 10)
+}
+
+/// How often a berthd with nothing to do wakes up, once the threads that have worked for it are gone.
 fn idle(host: &Host, table: &mut Table, what: &str) -> Result<()> {
-    std::thread::sleep(Duration::from_secs(1));
-    let script = "cat /proc/$(systemctl show --property=MainPID --value berthd)/task/*/status | \
-                  awk '/^voluntary_ctxt_switches/ { sum += $2 } END { print sum }'";
-    let before: u64 = host.ok(script).parse()?;
+    std::thread::sleep(Duration::from_secs(15));
+    let before = switches(host)?;
     std::thread::sleep(Duration::from_secs(10));
-    let wakeups = host.ok(script).parse::<u64>()? - before;
+    let after = switches(host)?;
+    let wakeups: u64 = after.iter().map(|(thread, count)| count - before.get(thread).unwrap_or(&0)).sum();
     table.fact(&format!("{what}: wake-ups in 10 s"), wakeups.to_string(), "≤ 1");
     Ok(())
+}
+
+/// How often each thread of berthd has gone to sleep.
+fn switches(host: &Host) -> Result<BTreeMap<u64, u64>> {
+    let script = "cat /proc/$(systemctl show --property=MainPID --value berthd)/task/*/status | \
+                  awk '/^Pid:/ { pid = $2 } /^voluntary_ctxt_switches/ { print pid, $2 }'";
+    let text = host.ok(script);
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    pairs.map(|(thread, count)| Ok((thread.parse()?, count.parse()?))).collect()
 }
 
 /// The processes in the cgroups of all containers: those of berth, and the others.

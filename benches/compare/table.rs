@@ -27,6 +27,7 @@ impl Table {
     /// A row of two series of nanoseconds.
     pub fn compare(&mut self, what: &str, berth: &[u64], peer: &[u64], goal: &str) {
         let (ours, theirs) = (median(berth), median(peer));
+        eprintln!("bench:   {what}: {} / {}", milliseconds(berth), milliseconds(peer));
         self.0.push(Row {
             what: what.to_owned(),
             berth: milliseconds(berth),
@@ -39,6 +40,7 @@ impl Table {
 
     /// A row of berth's alone.
     pub fn fact(&mut self, what: &str, berth: String, goal: &str) {
+        eprintln!("bench:   {what}: {berth}");
         self.0.push(Row { what: what.to_owned(), berth, goal: goal.to_owned(), ..Row::default() });
     }
 }
