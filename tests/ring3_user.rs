@@ -12,12 +12,20 @@
 
 mod support;
 
+#[path = "ring3_user/daemon.rs"]
+mod daemon;
 #[path = "ring3_user/ends.rs"]
 mod ends;
 #[path = "ring3_user/files.rs"]
 mod files;
+#[path = "ring3_user/identity.rs"]
+mod identity;
+#[path = "ring3_user/isolation.rs"]
+mod isolation;
 #[path = "ring3_user/native.rs"]
 mod native;
+#[path = "ring3_user/refusals.rs"]
+mod refusals;
 
 use std::process::ExitCode;
 
@@ -25,7 +33,16 @@ use support::berth::SOON;
 use support::{berth, ring};
 
 fn main() -> ExitCode {
-    let trials = [files::TRIALS, native::TRIALS, ends::TRIALS].concat();
+    let trials = [
+        files::TRIALS,
+        native::TRIALS,
+        ends::TRIALS,
+        refusals::TRIALS,
+        isolation::TRIALS,
+        identity::TRIALS,
+        daemon::TRIALS,
+    ]
+    .concat();
     let code = ring::main(&trials);
     berth::end_shared();
     code
