@@ -67,6 +67,13 @@ impl<'a> Session<'a> {
                     None => return Err(zbus::Error::Failure("the bus closed the connection".to_owned())),
                 },
                 order = orders.recv() => match order {
+                    Some(Order::Apply(batch)) => {
+                        let (batch, resets) = gather(batch, orders);
+                        for name in resets {
+                            self.obey(Order::ResetFailed(name)).await?;
+                        }
+                        self.apply(batch).await?;
+                    }
                     Some(order) => self.obey(order).await?,
                     None => return Ok(()),
                 },
@@ -248,6 +255,23 @@ impl<'a> Session<'a> {
         // berthd's end is this task's end too.
         let _ = self.events.send(event);
     }
+}
+
+/// Joins batches that came in while systemd was busy, so that they share a reload. Resets that stood between them
+/// come before: what they reset is older than the jobs.
+fn gather(mut batch: Batch, orders: &mut mpsc::UnboundedReceiver<Order>) -> (Batch, Vec<Name>) {
+    let mut resets = Vec::new();
+    while let Ok(order) = orders.try_recv() {
+        match order {
+            Order::Apply(more) => {
+                batch.settings.extend(more.settings);
+                batch.jobs.extend(more.jobs);
+            }
+            Order::ResetFailed(name) => resets.push(name),
+            Order::Armed { .. } | Order::Adopt { .. } => {}
+        }
+    }
+    (batch, resets)
 }
 
 /// Asks the bus for the signals that matter and drains them into a queue without bound.
