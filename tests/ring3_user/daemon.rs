@@ -67,7 +67,9 @@ fn the_watchdog_is_fed_by_the_loop(suite: Suite) {
     assert_eq!(host.show("berthd", "MainPID"), pid);
     // A loop that hangs is ended and started anew; what runs is not touched.
     host.ok(&format!("kill -STOP {pid}"));
-    host.wait_for("a new berthd", super::SOON, || (host.state()["daemon"]["pid"].to_string() != pid).then_some(()));
+    host.wait_for("a new berthd", super::SOON, || {
+        (host.state()["daemon"]["pid"].as_u64() != pid.parse().ok()).then_some(())
+    });
     assert!(host.journal("berthd").contains("watchdog"));
     host.barrier();
     assert_eq!(host.main_pid("web"), web);
