@@ -10,6 +10,7 @@
 //! ```
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -23,6 +24,11 @@ pub type Test = (&'static str, fn(Suite));
 /// Where the ring can not run, the tests are ignored and stderr says so, aloud; with
 /// `BERTH_REQUIRE_RINGS=1` that is a failure.
 pub fn main(tests: &[Test]) -> ExitCode {
+    main_but(tests, &[])
+}
+
+/// [`main`] on a machine that lacks what some tests need: those are ignored too, and stderr says why.
+pub fn main_but(tests: &[Test], lacking: &[(Test, String)]) -> ExitCode {
     let arguments = Arguments::from_args();
     let suites = match Suite::from_env_list() {
         Ok(suites) => suites,
@@ -40,6 +46,12 @@ pub fn main(tests: &[Test]) -> ExitCode {
             all_run = false;
         }
         trials.extend(tests.iter().map(|test| trial(suite, *test, obstacle.is_some())));
+        for (test, reason) in lacking {
+            if !arguments.list {
+                eprintln!("\n*** {suite}::{} NOT RUN: {reason}\n", test.0);
+            }
+            trials.push(trial(suite, *test, true));
+        }
     }
     if !all_run && required() {
         eprintln!("BERTH_REQUIRE_RINGS is set: a ring that does not run is a failure.");
@@ -52,7 +64,11 @@ pub fn main(tests: &[Test]) -> ExitCode {
 
 fn trial(suite: Suite, (name, test): Test, ignored: bool) -> Trial {
     let run = move || {
+        let began = Instant::now();
         test(suite);
+        if std::env::var_os("BERTH_TEST_TIMES").is_some() {
+            eprintln!("{:6.2} s  {suite}::{name}", began.elapsed().as_secs_f64());
+        }
         Ok(())
     };
     Trial::test(format!("{suite}::{name}"), run).with_ignored_flag(ignored)
