@@ -10,7 +10,6 @@ mod table;
 
 #[path = "../../tests/support/mod.rs"]
 #[allow(unused, missing_debug_implementations, reason = "a test's code, judged where it is a test")]
-#[allow(clippy::missing_docs_in_private_items, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 mod support;
 
 use std::{

@@ -67,6 +67,8 @@ pub enum Order {
     },
     /// Forgets that a unit failed.
     ResetFailed(Name),
+    /// Kills the main process of a unit that is being stopped, which hears no other signal.
+    KillMain(Name),
 }
 
 /// Settings and jobs that belong together.

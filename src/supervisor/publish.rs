@@ -34,8 +34,9 @@ pub(super) async fn serve(supervisor: Rc<Supervisor>) {
     }
 }
 
-/// Writes the state file now. False if it could not be.
+/// Writes the state file now, and the records that could not be written before. False if something could not be.
 pub(super) fn write(supervisor: &Supervisor) -> bool {
+    let recorded = supervisor.save_again();
     let mut state = supervisor.state();
     let path = supervisor.root().state_file();
     let outcome = serde_json::to_vec_pretty(&state)
@@ -46,10 +47,19 @@ pub(super) fn write(supervisor: &Supervisor) -> bool {
             format!("cannot write {}: {}; {}", path.display(), crate::error::reason(error), state.daemon.status);
     }
     notify(&[sd_notify::NotifyState::Status(&state.daemon.status)]);
-    outcome.is_ok()
+    outcome.is_ok() && recorded
 }
 
 impl Supervisor {
+    /// Tries the records again that could not be written. False if one still cannot.
+    fn save_again(&self) -> bool {
+        let slots = self.slots.borrow();
+        for slot in slots.values().filter(|slot| slot.unsaved.get()) {
+            slot.unsaved.set(self.store.save(&slot.record.borrow()).is_err());
+        }
+        !slots.values().any(|slot| slot.unsaved.get())
+    }
+
     /// All that is known, as the state file has it.
     fn state(&self) -> State {
         let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();

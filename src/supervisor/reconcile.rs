@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     journal,
+    launch::stop::{self, StopAction},
     manager::{Active, Batch, JobVerb, Kind, Order, Unit},
     observe::Lifecycle,
     plan::UnitSettings,
-    spec::{self, Name, Outcome},
+    spec::{self, Name, Outcome, Signal},
     state::Record,
 };
 
@@ -119,6 +120,9 @@ impl Supervisor {
                 if verb == JobVerb::Stop {
                     self.disown(slot);
                 }
+                if verb == JobVerb::Start {
+                    self.introduce(slot);
+                }
                 if verb == JobVerb::Start && slot.unit.borrow().result == "start-limit-hit" {
                     self.manager.order(Order::ResetFailed(name.clone()));
                 }
@@ -153,6 +157,20 @@ impl Supervisor {
         self.keep(slot, record);
     }
 
+    /// Notes that a container is about to be started for the first time, so that whatever comes of it is known for
+    /// ours, by a later berthd too.
+    fn introduce(&self, slot: &Slot) {
+        let mut record = slot.record.borrow().clone();
+        if record.is_blank() {
+            self.wanted(&slot.name, |wanted| {
+                if let Wanted::Good(spec, _) = wanted {
+                    record.spec = Some(spec.clone());
+                }
+            });
+            self.keep(slot, record);
+        }
+    }
+
     /// Notes that a container without files is about to be stopped. Should they be back before it is forgotten, it is
     /// a new one: this stop was no operator's.
     fn disown(&self, slot: &Slot) {
@@ -162,11 +180,14 @@ impl Supervisor {
         }
     }
 
-    /// Writes a record, then holds it. A full disk spoils the file and not what berthd knows.
+    /// Writes a record, then holds it. A full disk spoils the file and not what berthd knows, and the file is tried
+    /// again.
     pub(super) fn keep(&self, slot: &Slot, record: Record) {
-        if let Err(error) = self.store.save(&record) {
-            tracing::error!("cannot write the record of {}: {}", slot.name, crate::error::reason(&error));
+        let saved = self.store.save(&record);
+        if let Err(error) = &saved {
+            tracing::error!("cannot write the record of {}: {}", slot.name, crate::error::reason(error));
         }
+        slot.unsaved.set(saved.is_err());
         *slot.record.borrow_mut() = record;
         self.changed.notify_one();
     }
@@ -187,6 +208,7 @@ impl Supervisor {
         if killed {
             self.manager.order(Order::ResetFailed(name.clone()));
         }
+        self.help_masked_stop(&slot);
         let ended = {
             let (record, unit) = (slot.record.borrow(), slot.unit.borrow());
             record.run.as_ref().map(|run| run.invocation.clone()).filter(|id| decide::has_ended(id, &unit))
@@ -194,6 +216,16 @@ impl Supervisor {
         if let Some(invocation) = ended.filter(|_| !slot.launching.get()) {
             let (this, unit) = (Rc::clone(self), slot.unit.borrow().clone());
             tokio::task::spawn_local(async move { this.finish(&slot, &invocation, &unit).await });
+        }
+    }
+
+    /// `systemctl mask --now` takes the unit its `ExecStop=` and its time limit before it stops it. What hears no
+    /// SIGTERM is killed here then, as `ExecStop=` would.
+    fn help_masked_stop(&self, slot: &Slot) {
+        let unit = slot.unit.borrow();
+        let Some(pid) = unit.main_pid.filter(|_| unit.masked && unit.active == Active::Deactivating) else { return };
+        if matches!(stop::observe(pid, Signal::TERM), Ok(StopAction::Kill)) {
+            self.manager.order(Order::KillMain(slot.name.clone()));
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Slot {
     pub launching: Cell<bool>,
     /// Whether it ever had a file while we looked: it is not a name that somebody mistyped.
     pub had_file: Cell<bool>,
+    /// Whether its record could not be written, and is to be tried again.
+    pub unsaved: Cell<bool>,
     /// Its state when last reported.
     pub reported: RefCell<Reported>,
 }
@@ -73,6 +75,7 @@ impl Slot {
             job: RefCell::default(),
             launching: Cell::new(false),
             had_file: Cell::new(false),
+            unsaved: Cell::new(false),
             reported: RefCell::default(),
         }
     }

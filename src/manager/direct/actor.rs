@@ -164,6 +164,8 @@ impl Actor {
             Order::Armed { name, invocation, process } => self.armed(&name, &invocation, process),
             Order::Adopt { name, invocation, process, settings } => self.adopt(&name, invocation, process, *settings),
             Order::ResetFailed(name) => self.feed(&name, Input::ResetFailed),
+            // Here stops look for themselves.
+            Order::KillMain(_) => {}
         }
         self.advance();
     }

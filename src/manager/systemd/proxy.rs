@@ -41,6 +41,9 @@ pub trait Manager {
     /// Enqueues a restart job if the unit runs.
     fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
 
+    /// Sends a signal to processes of a unit: `main`, `control` or `all`.
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
+
     /// Forgets that a unit failed, and its start limit.
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
 }

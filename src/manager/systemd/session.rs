@@ -157,10 +157,8 @@ impl<'a> Session<'a> {
                     all.settings.extend(batch.settings);
                     all.jobs.extend(batch.jobs);
                 }
-                Order::ResetFailed(name) => match self.manager.reset_failed_unit(&name.unit()).await {
-                    Err(error) if is_lost(&error) => return Err(error),
-                    _ => {}
-                },
+                Order::ResetFailed(name) => heard(self.manager.reset_failed_unit(&name.unit()).await)?,
+                Order::KillMain(name) => heard(self.manager.kill_unit(&name.unit(), "main", libc::SIGKILL).await)?,
                 // systemd knows its processes itself.
                 Order::Armed { .. } | Order::Adopt { .. } => {}
             }
@@ -295,6 +293,11 @@ async fn listen(bus: &Connection) -> zbus::Result<mpsc::UnboundedReceiver<zbus::
         }
     });
     Ok(receiver)
+}
+
+/// A deed that may come too late: only a lost connection is an error.
+fn heard(answer: zbus::Result<()>) -> zbus::Result<()> {
+    answer.or_else(|error| if is_lost(&error) { Err(error) } else { Ok(()) })
 }
 
 /// Whether an error means that the connection is gone, rather than that systemd said no.
