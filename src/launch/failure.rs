@@ -6,9 +6,8 @@ use std::{
     path::Path,
 };
 
-use nix::errno::Errno;
-
 use crate::{
+    error::reason,
     protocol::{Failure, Stage},
     spec::Name,
 };
@@ -32,11 +31,6 @@ pub(super) fn failure(
 /// A failure that this program itself found.
 pub(super) fn refusal(stage: Stage, path: Option<&Path>, message: impl Into<String>) -> Failure {
     Failure { stage, errno: None, path: path.map(Path::to_owned), message: message.into() }
-}
-
-/// The reason without Rust's "(os error N)", which a separate field carries.
-pub(super) fn reason(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).desc().to_owned())
 }
 
 /// Says it on stderr, in one line, and gives the exit status. In the journal it is an error (sd-daemon(3), "<3>").

@@ -9,10 +9,11 @@ use std::{
 use rustix::fs::{Access, AtFlags, CWD, StatVfsMountFlags, accessat, statvfs};
 
 use super::{
-    failure::{failure, reason, refusal},
+    failure::{failure, refusal},
     interpreter::{self, Interpreter},
 };
 use crate::{
+    error::reason,
     plan::Program,
     protocol::{Failure, Stage},
 };

@@ -60,7 +60,11 @@ pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
 fn isolate_mounts() -> Result<(), Failure> {
     mount::isolate().map_err(|error| {
         let root = Path::new("/");
-        failure(Stage::Mounts, "make / a slave of the host's", Some(root), &error, "the launcher needs CAP_SYS_ADMIN")
+        let cure = match error.raw_os_error() {
+            Some(libc::EINVAL) => "it is no mount point, as in a chroot; bind it on itself",
+            _ => "the launcher needs CAP_SYS_ADMIN",
+        };
+        failure(Stage::Mounts, "make / a slave of the host's", Some(root), &error, cure)
     })
 }
 
