@@ -1,12 +1,17 @@
 //! `start`, `stop`, `restart`: systemd's business where it manages the containers, berthd's elsewhere.
 
-use std::{io::Write, process::Command, time::SystemTime};
+use std::{
+    io::Write,
+    process::Command,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
 
 use super::{
     CliError, Context, Exit,
     client::Client,
     error::word,
-    known::{self, Known},
+    known::{self, Known, PATIENCE, Truth},
     name, phrase,
 };
 use crate::{
@@ -49,12 +54,28 @@ fn by_systemd(cx: &Context, verb: Verb, names: &[Name]) -> Vec<CliError> {
     let began = SystemTime::now();
     let ended = Command::new("systemctl").arg(word(verb)).args(names.iter().map(Name::unit)).status();
     match ended {
-        Ok(status) if status.success() => Vec::new(),
+        Ok(status) if status.success() => {
+            await_state(cx, verb, names);
+            Vec::new()
+        }
         Err(error) => vec![CliError::Tool { program: "systemctl", error }],
         Ok(status) => {
             let reasons = reasons(cx, verb, names, began);
             if reasons.is_empty() { vec![CliError::Systemctl(status.to_string())] } else { reasons }
         }
+    }
+}
+
+/// Waits until berthd tells what systemd has done, so that who asks next hears of it. That is a moment, or never
+/// where berthd does not run or another deed came in between.
+fn await_state(cx: &Context, verb: Verb, names: &[Name]) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Ok(known) = known::read(&cx.root) {
+        let amiss = |name: &Name| known.container(name).is_some_and(|container| is_amiss(verb, container));
+        if known.truth != Truth::Current || !names.iter().any(amiss) || Instant::now() > deadline {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
 const MAX_STATE: u64 = 256 << 20;
 
 /// How long a state file may take to follow a deed.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the state file says, and whether somebody still keeps it true.
 #[derive(Debug)]

@@ -14,12 +14,10 @@ use super::{
 };
 use crate::{
     error::reason,
-    plan::Program,
+    plan::{DEFAULT_PATH, Program},
     protocol::{Failure, Stage},
 };
 
-/// Where programs are looked for when the environment has no PATH: systemd's default.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much of a program is read to find its interpreter.
 const HEAD: u64 = 8192;
 

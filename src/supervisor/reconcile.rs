@@ -245,15 +245,19 @@ impl Supervisor {
     /// Logs a change of state, once.
     fn tell_transition(&self, slot: &Slot) {
         let now = self.lifecycle(slot);
-        let before = slot.reported.borrow().state;
-        if before == Some(now) {
-            return;
-        }
-        *slot.reported.borrow_mut() = Reported { state: Some(now), since: before.map(|_| crate::clock::now()) };
-        if before.is_none() {
-            return;
-        }
         let (unit, name) = (slot.unit.borrow(), &slot.name);
+        let present =
+            Reported { state: Some(now), since: Some(crate::clock::now()), invocation: unit.invocation.clone() };
+        let before = slot.reported.replace(present);
+        // A restart that was over before it was seen: two runs and nothing in between.
+        let again = now == Lifecycle::Running && unit.invocation != before.invocation;
+        if before.state.is_none() || (before.state == Some(now) && !again) {
+            slot.reported.borrow_mut().since = before.since;
+            return;
+        }
+        if before.state == Some(now) {
+            journal::Event::Restarting.log_for(name, "was restarted");
+        }
         match now {
             Lifecycle::Running => journal::Event::Started.log_for(name, "runs"),
             Lifecycle::Stopped => journal::Event::Stopped.log_for(name, "was stopped"),

@@ -47,6 +47,8 @@ pub struct Reported {
     pub state: Option<Lifecycle>,
     /// Since when, RFC 3339, UTC.
     pub since: Option<String>,
+    /// In which start.
+    pub invocation: Option<String>,
 }
 
 /// A job that the service manager has.
