@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Name,
+    Name, digest,
     fragment::Fragment,
     load::{Defaults, Loaded, Outcome},
     validate::{Draft, Report, validate},
@@ -40,7 +40,14 @@ pub struct Merged {
 /// Understands a container's files.
 pub fn assemble(parts: Parts, defaults: &Defaults) -> (Loaded, Option<Merged>) {
     let Parts { name, layer, path, content, directories } = parts;
-    let mut loaded = Loaded { name, layer, files: vec![path], outcome: Outcome::Masked, warnings: Vec::new() };
+    let mut loaded = Loaded {
+        name,
+        layer,
+        files: vec![path],
+        outcome: Outcome::Masked,
+        digest: String::new(),
+        warnings: Vec::new(),
+    };
     let text = match content {
         Ok(Content::Text(text)) => text,
         Ok(Content::Mask | Content::Absent) => return (loaded, None),
@@ -68,7 +75,12 @@ pub fn assemble(parts: Parts, defaults: &Defaults) -> (Loaded, Option<Merged>) {
     errors.extend(invalid);
     sort(&mut errors, &loaded.files);
     loaded.warnings = warnings;
-    loaded.outcome = if errors.is_empty() { Outcome::Good(Box::new(spec)) } else { Outcome::Bad(errors) };
+    if errors.is_empty() {
+        loaded.digest = digest(&spec);
+        loaded.outcome = Outcome::Good(Box::new(spec));
+    } else {
+        loaded.outcome = Outcome::Bad(errors);
+    }
     (loaded, Some(Merged { stack, dropped }))
 }
 

@@ -32,6 +32,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// What came of it.
     pub outcome: Outcome,
+    /// The digest of a good spec, which is asked for at every event; empty without one.
+    pub digest: String,
     /// What does not stop it.
     pub warnings: Vec<Diagnostic>,
 }

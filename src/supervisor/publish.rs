@@ -129,7 +129,12 @@ impl Supervisor {
             files: loaded.map(|loaded| loaded.files.clone()).unwrap_or_default(),
             layer: loaded.map(|loaded| loaded.layer),
             autostart: matches!(loaded.map(|loaded| &loaded.outcome), Some(Outcome::Good(spec)) if spec.autostart),
-            digest: record.spec.as_ref().map(spec::digest),
+            digest: record.spec.as_ref().map(|last_good| {
+                match loaded.map(|loaded| (&loaded.outcome, &loaded.digest)) {
+                    Some((Outcome::Good(spec), digest)) if **spec == *last_good => digest.clone(),
+                    _ => spec::digest(last_good),
+                }
+            }),
             running: record.run.as_ref().map(|run| run.digest.clone()),
             pending: pending.into_iter().map(str::to_owned).collect(),
             errors: match loaded.map(|loaded| &loaded.outcome) {

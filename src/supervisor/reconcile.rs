@@ -138,10 +138,10 @@ impl Supervisor {
     /// Calls with what the files say of a container.
     pub(super) fn wanted<T>(&self, name: &Name, with: impl FnOnce(Wanted<'_>) -> T) -> T {
         let catalog = self.catalog.borrow();
-        match catalog.containers.get(name).map(|loaded| &loaded.outcome) {
-            Some(Outcome::Good(spec)) => with(Wanted::Good(spec, &spec::digest(spec))),
-            Some(Outcome::Bad(_)) => with(Wanted::Bad),
-            Some(Outcome::Masked) => with(Wanted::Masked),
+        match catalog.containers.get(name).map(|loaded| (&loaded.outcome, &loaded.digest)) {
+            Some((Outcome::Good(spec), digest)) => with(Wanted::Good(spec, digest)),
+            Some((Outcome::Bad(_), _)) => with(Wanted::Bad),
+            Some((Outcome::Masked, _)) => with(Wanted::Masked),
             None => with(Wanted::Gone),
         }
     }
