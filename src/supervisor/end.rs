@@ -49,7 +49,10 @@ impl Supervisor {
         }
         let failed = slot.unit.borrow().active == Active::Failed;
         if failed && (slot.had_file.get() || !slot.record.borrow().is_blank()) {
+            // The record goes only once that is done, so that a berthd that is killed here leaves no failed unit. A
+            // name that never had a file keeps its failed unit: whoever tried to start it wants to see why not.
             self.manager.order(Order::ResetFailed(slot.name.clone()));
+            return;
         }
         if let Err(error) = self.store.remove(&slot.name) {
             tracing::error!("cannot remove the record of {}: {}", slot.name, crate::error::reason(&error));

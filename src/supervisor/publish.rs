@@ -17,8 +17,18 @@ use crate::{
     state::write_atomically,
 };
 
-/// How long changes gather before the file is written: a thousand starts are a few writes.
+/// How long changes gather before the file is written, and for each container that it holds: a thousand starts are a
+/// few writes, and the file is true within half a second.
 const GATHER: Duration = Duration::from_millis(50);
+
+/// See [`GATHER`].
+const GATHER_EACH: Duration = Duration::from_micros(500);
+
+/// See [`GATHER`].
+const GATHER_MOST: Duration = Duration::from_millis(400);
+
+/// How long nothing must happen before memory is given back.
+const REST: Duration = Duration::from_secs(2);
 
 /// How soon a write that failed (a full disk) is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,11 +37,20 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) async fn serve(supervisor: Rc<Supervisor>) {
     loop {
         supervisor.changed.notified().await;
-        tokio::time::sleep(GATHER).await;
-        while !write(&supervisor) {
-            tokio::time::sleep(RETRY).await;
-        }
+        while tell(&supervisor).await {}
+        // What a crowd of starts took of the heap is not needed until the next.
+        crate::sys::memory::trim();
     }
+}
+
+/// Writes the state file once changes have gathered. True if more have come before all was at rest.
+async fn tell(supervisor: &Supervisor) -> bool {
+    let containers = u32::try_from(supervisor.slots.borrow().len()).unwrap_or(u32::MAX);
+    tokio::time::sleep((GATHER + GATHER_EACH.saturating_mul(containers)).min(GATHER_MOST)).await;
+    while !write(supervisor) {
+        tokio::time::sleep(RETRY).await;
+    }
+    tokio::time::timeout(REST, supervisor.changed.notified()).await.is_ok()
 }
 
 /// Writes the state file now, and the records that could not be written before. False if something could not be.

@@ -4,6 +4,7 @@
 //! numbers outside. Where nix or rustix has a safe call, it is used, here or at its place.
 
 pub mod activation;
+pub mod memory;
 pub mod mount;
 pub mod proc;
 pub mod process;

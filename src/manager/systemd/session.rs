@@ -1,6 +1,9 @@
 //! One connection to the bus.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
@@ -16,6 +19,9 @@ use crate::{
     root::Root,
     spec::Name,
 };
+
+/// How long signals that belong together take to come in. Reading a unit costs systemd more than this costs us.
+const TOGETHER: Duration = Duration::from_millis(5);
 
 /// systemd's name on the bus.
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -88,8 +94,10 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Everything that has come in by now, each changed unit read once.
+    /// Everything that has come in by now, each changed unit read once. A step of a unit is several signals, so a
+    /// moment is given to the others.
     async fn digest(&mut self, first: Message) -> zbus::Result<()> {
+        tokio::time::sleep(TOGETHER).await;
         let mut changed = BTreeSet::new();
         let mut ended = Vec::new();
         let mut resync = self.sort(&first, &mut changed, &mut ended);
