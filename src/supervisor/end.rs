@@ -9,7 +9,7 @@ use std::{
 use super::{Supervisor, decide, slot::Slot};
 use crate::{
     isolators::ORDER,
-    manager::{Active, Order, Unit},
+    manager::{Active, Unit},
     root::Root,
     spec::Name,
     state::{Ended, Record, Run, sandbox},
@@ -46,13 +46,6 @@ impl Supervisor {
         }
         if slot.record.borrow().run.is_some() {
             return; // Something could not be cleaned up; it is tried again.
-        }
-        let failed = slot.unit.borrow().active == Active::Failed;
-        if failed && (slot.had_file.get() || !slot.record.borrow().is_blank()) {
-            // The record goes only once that is done, so that a berthd that is killed here leaves no failed unit. A
-            // name that never had a file keeps its failed unit: whoever tried to start it wants to see why not.
-            self.manager.order(Order::ResetFailed(slot.name.clone()));
-            return;
         }
         if let Err(error) = self.store.remove(&slot.name) {
             tracing::error!("cannot remove the record of {}: {}", slot.name, crate::error::reason(&error));

@@ -128,11 +128,20 @@ impl Supervisor {
                 }
                 batch.jobs.push(self.job(slot, verb, digest, None));
             }
+            Deed::Forget if self.leaves_failed_unit(slot) => self.manager.order(Order::ResetFailed(name.clone())),
             Deed::Forget => {
                 batch.settings.insert(name.clone(), None);
                 self.forget(slot);
             }
         }
+    }
+
+    /// Whether a container that is to be forgotten has a failed unit to be reset before: its record goes only then, so
+    /// that a berthd that is killed in between leaves none. A name that never had a file keeps its failed unit: whoever
+    /// tried to start it wants to see why not.
+    fn leaves_failed_unit(&self, slot: &Slot) -> bool {
+        let ours = slot.had_file.get() || !slot.record.borrow().is_blank();
+        ours && slot.unit.borrow().active == Active::Failed
     }
 
     /// Calls with what the files say of a container.
