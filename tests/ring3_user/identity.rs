@@ -156,8 +156,10 @@ fn old_sandboxes_go_by_the_retention_rule(suite: Suite) {
         host.wait_program("kept");
     }
     host.wait_for("the present one and two past ones", super::SOON, || (runs(&host).len() == 3).then_some(()));
-    let present = host.container("kept").unwrap()["sandbox"].as_str().unwrap().to_owned();
-    assert!(present.ends_with(runs(&host).last().unwrap()), "{present}");
+    host.wait_for("the newest to be the present one", super::SOON, || {
+        let present = host.container("kept")?["sandbox"].as_str()?.to_owned();
+        present.ends_with(&runs(&host).into_iter().max()?).then_some(())
+    });
     host.write("/etc/berth/berthd.toml", "[sandbox]\nkeep = 0\n");
     host.ok("systemctl reload berthd");
     host.remove_spec("kept");
