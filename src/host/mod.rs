@@ -1,6 +1,6 @@
 //! Facts about the host, read once: what isolators may count on.
 
-use std::{fs, os::unix::fs::FileTypeExt as _, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use serde::Serialize;
 
@@ -52,15 +52,9 @@ impl Host {
         self.namespaces.iter().any(|name| name == kind)
     }
 
-    /// Whether something other than a socket or a device lies at `path`: what a bind mount can cover or show.
+    /// Where a path of the host lies below the root.
     #[must_use]
     pub fn path(&self, path: &std::path::Path) -> PathBuf {
         self.root.at(&path.to_string_lossy())
     }
-}
-
-/// Whether a file type can be bound to another of its kind: directories to directories, all else to files.
-#[must_use]
-pub fn is_file_like(kind: fs::FileType) -> bool {
-    kind.is_file() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() || kind.is_fifo()
 }

@@ -107,9 +107,6 @@ pub enum StartError {
     /// Another berthd serves these directories.
     #[error("another berthd holds {0}; stop it first")]
     Held(std::path::PathBuf),
-    /// The configuration has mistakes.
-    #[error("{0}")]
-    Config(String),
     /// A directory or socket cannot be made.
     #[error("cannot {act} {}", path.display())]
     Io {
@@ -236,7 +233,7 @@ impl Supervisor {
         let count = records.len();
         for (name, mut record) in records {
             if record.boot_id != self.host.boot_id {
-                record = Record { spec: None, acted_on: None, ..Record::new(name.clone(), &self.host.boot_id) };
+                record = Record::new(name.clone(), &self.host.boot_id);
             }
             self.adopt(&record);
             self.slots.borrow_mut().insert(name, Rc::new(Slot::new(record)));

@@ -122,9 +122,9 @@ impl Supervisor {
                 }
                 if verb == JobVerb::Start {
                     self.introduce(slot);
-                }
-                if verb == JobVerb::Start && slot.unit.borrow().result == "start-limit-hit" {
-                    self.manager.order(Order::ResetFailed(name.clone()));
+                    if slot.unit.borrow().result == "start-limit-hit" {
+                        self.manager.order(Order::ResetFailed(name.clone()));
+                    }
                 }
                 batch.jobs.push(self.job(slot, verb, digest, None));
             }
