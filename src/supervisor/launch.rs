@@ -123,11 +123,9 @@ impl Supervisor {
 
     /// Tells a launcher why not, after everybody else can know it.
     async fn refuse(self: &Rc<Self>, peer: &mut Peer, name: &Name, failure: Failure) -> io::Result<()> {
-        let known = self.slots.borrow().get(name).cloned();
-        if let Some(slot) = known {
-            self.note_failure(&slot, failure.clone());
-        } else {
-            journal::Event::FailedToStart.log_for(name, &failure.message);
+        match self.container_of(name) {
+            Some(slot) => self.note_failure(&slot, failure.clone()),
+            None => journal::Event::FailedToStart.log_for(name, &failure.message),
         }
         super::publish::write(self);
         peer.say(&Reply::Refused { failure }).await
@@ -164,8 +162,7 @@ impl Supervisor {
 
     /// A launcher failed after it had its plan.
     pub(super) async fn launch_failed(self: &Rc<Self>, name: &Name, invocation: &str, failure: Failure) {
-        let known = self.slots.borrow().get(name).cloned();
-        let Some(slot) = known else { return };
+        let Some(slot) = self.container_of(name) else { return };
         let is_news = {
             let record = slot.record.borrow();
             match &record.run {
@@ -178,6 +175,12 @@ impl Supervisor {
             self.note_failure(&slot, failure);
             super::publish::write(self);
         }
+    }
+
+    /// The container of that name, if there is one.
+    fn container_of(&self, name: &Name) -> Option<Rc<Slot>> {
+        let known = self.slots.borrow().get(name).cloned();
+        known.filter(|slot| self.is_container(slot))
     }
 
     /// Why the last start failed.

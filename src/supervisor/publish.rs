@@ -82,7 +82,8 @@ impl Supervisor {
     /// All that is known, as the state file has it.
     fn state(&self) -> State {
         let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
-        let containers: Vec<Container> = slots.iter().map(|slot| self.container(slot)).collect();
+        let containers: Vec<Container> =
+            slots.iter().filter(|slot| self.is_container(slot)).map(|slot| self.container(slot)).collect();
         let catalog = self.catalog.borrow();
         let mut problems: Vec<String> = self.rejected.borrow().iter().cloned().collect();
         problems.extend(catalog.strays.iter().map(ToString::to_string));

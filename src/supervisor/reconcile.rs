@@ -140,8 +140,16 @@ impl Supervisor {
     /// that a berthd that is killed in between leaves none. A name that never had a file keeps its failed unit: whoever
     /// tried to start it wants to see why not.
     fn leaves_failed_unit(&self, slot: &Slot) -> bool {
-        let ours = slot.had_file.get() || !slot.record.borrow().is_blank();
-        ours && slot.unit.borrow().active == Active::Failed
+        self.is_container(slot) && slot.unit.borrow().active == Active::Failed
+    }
+
+    /// Whether a name is a container's: it has or had a file, something was done for it, or its unit runs. A name that
+    /// somebody mistyped for `systemctl start` has a unit too, and is none.
+    pub(super) fn is_container(&self, slot: &Slot) -> bool {
+        slot.had_file.get()
+            || !slot.record.borrow().is_blank()
+            || self.catalog.borrow().containers.contains_key(&slot.name)
+            || matches!(slot.unit.borrow().active, Active::Active | Active::Reloading)
     }
 
     /// Calls with what the files say of a container.
