@@ -118,20 +118,6 @@ impl Cgroups {
             }
         }
     }
-
-    /// Removes the parent of all cgroups, if it is empty.
-    pub fn remove_parent(&self) {
-        for parent in self.v2.iter().chain(&self.v1).map(|mount| mount.join(&self.parent)) {
-            fs::remove_dir(parent).ok(); // absent, or in use
-        }
-    }
-
-    /// What this host has, for people.
-    pub fn describe(&self) -> String {
-        let v1 = self.v1.iter().map(|mount| format!("v1 at {}", mount.display()));
-        let v2 = self.v2.iter().map(|mount| format!("cgroup2 at {}", mount.display()));
-        v2.chain(v1).collect::<Vec<_>>().join(", ")
-    }
 }
 
 impl Home {

@@ -20,15 +20,14 @@ mod process;
 mod unit;
 mod watch;
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
-use self::{actor::Actor, cgroup::Cgroups};
+use self::actor::Actor;
 use crate::{
     manager::{Events, Kind, Order, ServiceManager},
     root::Root,
-    spec::Name,
 };
 
 /// Where the direct manager finds its world.
@@ -68,41 +67,4 @@ pub fn spawn(setup: Setup, events: Events) -> DirectManager {
     let (orders, receiver) = mpsc::unbounded_channel();
     tokio::task::spawn_local(Actor::run(setup, receiver, events));
     DirectManager { orders }
-}
-
-/// What the direct manager can do on this host, and why not: for `berthctl doctor`.
-#[must_use]
-pub fn capabilities(root: &Root) -> Vec<(&'static str, Result<String, String>)> {
-    vec![
-        ("cgroups", cgroups(root)),
-        ("pidfd", kernel::pidfd(std::process::id()).map(|_| "pidfd_open".into()).map_err(|e| e.to_string())),
-        ("start time", own_start_time(root)),
-        ("logs", logs(root)),
-    ]
-}
-
-/// Whether a container can have a cgroup: by making one.
-fn cgroups(root: &Root) -> Result<String, String> {
-    let cgroups = Cgroups::of(root);
-    let probe: Name = "doctor-probe".parse().map_err(|error| format!("{error}"))?;
-    let home = cgroups.make(&probe)?;
-    home.remove().map_err(|error| format!("{}: cannot be removed: {error}", home.path()))?;
-    cgroups.remove_parent();
-    Ok(cgroups.describe())
-}
-
-/// Whether a process can be told from a later one of its number.
-fn own_start_time(root: &Root) -> Result<String, String> {
-    let time = process::start_time(root, std::process::id());
-    time.map(|_| "/proc/PID/stat".into())
-        .ok_or_else(|| format!("{}: not readable", root.at("/proc/self/stat").display()))
-}
-
-/// Whether containers have somewhere to write.
-fn logs(root: &Root) -> Result<String, String> {
-    let directory = root.at("/var/log/berth");
-    fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let writable = rustix::fs::access(&directory, rustix::fs::Access::WRITE_OK);
-    writable.map_err(|error| format!("{}: {error}", directory.display()))?;
-    Ok(directory.display().to_string())
 }

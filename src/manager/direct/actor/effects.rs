@@ -1,6 +1,20 @@
 //! What the state machines want done: launchers, signals, kills, cgroups.
 
-use super::*;
+use std::{collections::BTreeSet, time::Instant};
+
+use super::{
+    super::{
+        cgroup::Home,
+        kernel,
+        process::{self, Handle},
+        unit::{Effect, Input},
+    },
+    Actor, FIRST_RETRY, LOOKS, REMOVALS, Role, Watched,
+};
+use crate::{
+    launch::stop::{self, StopAction},
+    spec::Name,
+};
 
 impl Actor {
     /// Does one effect; what follows at once is the next input.

@@ -15,16 +15,14 @@ use tokio::sync::mpsc;
 use super::{
     Setup,
     cgroup::{Cgroups, Home},
-    graph::{self, Graph},
     jobs::{Job, Jobs, Wish},
     kernel::{self, Reaped},
     process::{self, Handle},
-    unit::{Effect, Input, Machine},
+    unit::{Input, Machine},
     watch::Watcher,
 };
 use crate::{
-    launch::stop::{self, StopAction},
-    manager::{self, Active, Batch, Event, Events, Exit, JobError, JobVerb, Order, Process, Unit},
+    manager::{self, Event, Events, Exit, JobError, Order, Process, Unit},
     plan::UnitSettings,
     spec::Name,
 };

@@ -1,6 +1,18 @@
 //! What is ordered: settings, and jobs in their order.
 
-use super::*;
+use super::{
+    super::{
+        graph::{self, Graph},
+        jobs::{Job, Wish},
+        unit::Input,
+    },
+    Actor, Entry,
+};
+use crate::{
+    manager::{self, Active, Batch, Event, JobError, JobVerb},
+    plan::UnitSettings,
+    spec::Name,
+};
 
 impl Actor {
     /// New settings, then jobs.
