@@ -132,10 +132,10 @@ impl<'a> Session<'a> {
         let path = header.path().map(ToString::to_string).unwrap_or_default();
         match header.member().map(|member| member.as_str()) {
             Some("PropertiesChanged") => changed.extend(unit::name_of(&path).filter(|name| self.held.contains(name))),
-            Some("UnitNew") => {
-                if let Ok((name, _)) = signal.body().deserialize::<(String, zbus::zvariant::OwnedObjectPath)>() {
-                    changed.extend(Name::from_unit(&name));
-                }
+            Some("UnitNew") => changed.extend(named(signal)),
+            // systemd introduces again, after a reload, even what it is about to unload; to look at it would load it.
+            Some("UnitRemoved") => {
+                named(signal).filter(|name| !self.held.contains(name)).map(|name| changed.remove(&name));
             }
             Some("JobRemoved") => ended.extend(self.job_removed(signal)),
             Some("NameOwnerChanged") => return true,
@@ -178,10 +178,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Settings first, one reload if any file changed, then the jobs.
+    /// Settings first, one reload if any file changed, then the jobs. What is gone is let go before the reload, so that
+    /// systemd does not load it again.
     async fn apply(&mut self, batch: Batch) -> zbus::Result<()> {
         let mut reload = false;
         for (name, settings) in &batch.settings {
+            if settings.is_none() && self.held.remove(name) {
+                heard(self.manager.unref_unit(&name.unit()).await)?;
+            }
             match drop_in::apply(self.root, name, settings.as_ref()) {
                 Ok(changed) => reload |= changed,
                 Err(error) => {
@@ -199,11 +203,6 @@ impl<'a> Session<'a> {
             }
         }
         self.report(Event::SettingsApplied);
-        for (name, settings) in batch.settings {
-            if settings.is_none() && self.held.remove(&name) {
-                let _ = self.manager.unref_unit(&name.unit()).await;
-            }
-        }
         for job in batch.jobs {
             self.enqueue(job).await?;
         }
@@ -280,6 +279,7 @@ async fn listen(bus: &Connection) -> zbus::Result<mpsc::UnboundedReceiver<zbus::
         .build();
     let jobs = signals()?.interface("org.freedesktop.systemd1.Manager")?.member("JobRemoved")?.build();
     let news = signals()?.interface("org.freedesktop.systemd1.Manager")?.member("UnitNew")?.build();
+    let farewells = signals()?.interface("org.freedesktop.systemd1.Manager")?.member("UnitRemoved")?.build();
     let owner = MatchRule::builder()
         .msg_type(message::Type::Signal)
         .sender("org.freedesktop.DBus")?
@@ -288,7 +288,7 @@ async fn listen(bus: &Connection) -> zbus::Result<mpsc::UnboundedReceiver<zbus::
         .build();
     let dbus = fdo::DBusProxy::new(bus).await?;
     let mut stream = MessageStream::from(bus);
-    for rule in [units, jobs, news, owner] {
+    for rule in [units, jobs, news, farewells, owner] {
         dbus.add_match_rule(rule).await?;
     }
     let (sender, receiver) = mpsc::unbounded_channel();
@@ -301,6 +301,13 @@ async fn listen(bus: &Connection) -> zbus::Result<mpsc::UnboundedReceiver<zbus::
         }
     });
     Ok(receiver)
+}
+
+/// The container that `UnitNew` or `UnitRemoved` is about, if it is about one.
+fn named(signal: &Message) -> Option<Name> {
+    let body = signal.body();
+    let (unit, _): (String, zbus::zvariant::OwnedObjectPath) = body.deserialize().ok()?;
+    Name::from_unit(&unit)
 }
 
 /// A deed that may come too late: only a lost connection is an error.
