@@ -171,8 +171,7 @@ fn higher_layers_win(suite: Suite) {
     host.remove_spec("layered");
     said.push_str("/run/berth");
     host.wait_for("the layer below", super::SOON, || (host.said("layered") == said).then_some(()));
-    let state = host.container("layered").unwrap();
-    assert_eq!(state["spec"]["layer"], "run");
+    host.wait_until("layered", "of the layer below", |container| container["spec"]["layer"] == "run");
     for layer in &layers[..3] {
         host.remove(format!("{layer}/containers/layered.toml"));
     }
