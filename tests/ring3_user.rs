@@ -48,10 +48,17 @@ fn main() -> ExitCode {
         None => trials.push(ends::OOM),
         Some(reason) => lacking.push((ends::OOM, reason)),
     }
+    ring::not_here(&mut trials, &mut lacking, &NOT_HERE);
     let code = ring::main_but(&trials, &lacking);
     berth::end_shared();
     code
 }
+
+/// What a test does not survive that runs on the host itself.
+const NOT_HERE: [(&str, &str); 2] = [
+    ("vendor_specs_wait_for_enable", "it reboots the host; ring4_vm does"),
+    ("boot_keeps_the_order_of_containers", "it reboots the host; ring4_vm does"),
+];
 
 /// Why no host here can limit memory, if so: its cgroup is a child of the machine's, which has to hand it on.
 fn without_memory_controller() -> Option<String> {

@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::host::{BootOptions, Host, Suite};
+use crate::support::host::{BootOptions, Host, Suite, slowness};
 
 /// Long enough for anything that comes at all, on a machine that is busy with other things.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -250,7 +250,7 @@ impl World {
                 return;
             }
             let waited = began.elapsed();
-            assert!(waited < patience, "after {waited:?} the state file lies: {lies:?}\n{}", self.host.journal_tail());
+            assert!(waited < patience * slowness(), "after {waited:?} the state file lies: {lies:?}\n{}", self.host.journal_tail());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
 
+use super::here;
 use super::host::{self, Suite};
 
 /// A test's name and what it does on a host of the suite; it fails by panicking.
@@ -29,7 +30,7 @@ pub fn main(tests: &[Test]) -> ExitCode {
 
 /// [`main`] on a machine that lacks what some tests need: those are ignored too, and stderr says why.
 pub fn main_but(tests: &[Test], lacking: &[(Test, String)]) -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
     let suites = match Suite::from_env_list() {
         Ok(suites) => suites,
         Err(error) => {
@@ -57,15 +58,35 @@ pub fn main_but(tests: &[Test], lacking: &[(Test, String)]) -> ExitCode {
         eprintln!("BERTH_REQUIRE_RINGS is set: a ring that does not run is a failure.");
         return ExitCode::FAILURE;
     }
+    if here::is_the_host() {
+        // Who has to wait for a turn must not keep others from theirs.
+        arguments.test_threads.get_or_insert(trials.len().max(1));
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     host::end_shared();
     conclusion.exit_code()
 }
 
+/// Where the machine itself is the host, moves trials that can not be had there to those that a machine lacks something
+/// for; `but` has their names and reasons.
+pub fn not_here(trials: &mut Vec<Test>, lacking: &mut Vec<(Test, String)>, but: &[(&str, &str)]) {
+    if !here::is_the_host() {
+        return;
+    }
+    for (name, reason) in but {
+        let index = trials.iter().position(|test| test.0 == *name).unwrap_or_else(|| panic!("no trial is called {name}"));
+        lacking.push((trials.remove(index), (*reason).into()));
+    }
+}
+
 fn trial(suite: Suite, (name, test): Test, ignored: bool) -> Trial {
     let run = move || {
         let began = Instant::now();
-        test(suite);
+        if here::is_the_host() {
+            here::take_turns(places(), || test(suite));
+        } else {
+            test(suite);
+        }
         if std::env::var_os("BERTH_TEST_TIMES").is_some() {
             eprintln!("{:6.2} s  {suite}::{name}", began.elapsed().as_secs_f64());
         }
@@ -77,8 +98,17 @@ fn trial(suite: Suite, (name, test): Test, ignored: bool) -> Trial {
 /// Why no host of this suite can be booted here, if so. Makes the root filesystem, so that
 /// no test has to wait for it.
 fn obstacle(suite: Suite) -> Option<String> {
-    let check = host::check_machine().and_then(|()| suite.rootfs().map(drop));
+    let mut check = host::check_machine();
+    if !here::is_the_host() {
+        check = check.and_then(|()| suite.rootfs().map(drop));
+    }
     check.err().map(|error| error.to_string())
+}
+
+/// How many trials share the machine at a time where it is the host.
+fn places() -> usize {
+    let named = std::env::var("BERTH_TEST_THREADS").ok().and_then(|number| number.parse().ok());
+    named.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 fn required() -> bool {
