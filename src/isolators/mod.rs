@@ -6,6 +6,7 @@
 use std::{fmt, path::Path};
 
 use crate::{
+    config::Config,
     host::Host,
     plan::Plan,
     protocol::{Failure, Stage},
@@ -26,12 +27,13 @@ mod namespaces_pid;
 pub const ORDER: &[&dyn Isolator] =
     &[&filesystem_shared::FilesystemShared, &namespaces_ipc::NamespacesIpc, &namespaces_pid::NamespacesPid];
 
-/// The isolators that `isolation = [...]` names; unset, all that this host can do.
+/// The isolators that `isolation = [...]` names; unset, all that this host can do and that need no decision of the
+/// operator's, or have got it.
 #[must_use]
-pub fn enabled(wanted: Option<&[String]>, host: &Host) -> Vec<&'static dyn Isolator> {
-    let chosen = |isolator: &&'static dyn Isolator| match wanted {
+pub fn enabled(config: &Config, host: &Host) -> Vec<&'static dyn Isolator> {
+    let chosen = |isolator: &&'static dyn Isolator| match &config.isolation {
         Some(names) => names.iter().any(|name| name == isolator.name()),
-        None => isolator.probe(host) == Support::Yes,
+        None => isolator.is_decided(config) && isolator.probe(host) == Support::Yes,
     };
     ORDER.iter().copied().filter(chosen).collect()
 }
@@ -43,6 +45,11 @@ pub trait Isolator: fmt::Debug + Sync {
 
     /// Whether this host can do it at all, and why not (`berthctl doctor`).
     fn probe(&self, host: &Host) -> Support;
+
+    /// Whether it may be enabled unasked: it needs no decision of the operator's, or the configuration has it.
+    fn is_decided(&self, _config: &Config) -> bool {
+        true
+    }
 
     /// The key by which a spec asks for it; a spec that does is refused where it is not enabled.
     fn wanted_by(&self, spec: &Spec) -> Option<&'static str>;
@@ -78,7 +85,7 @@ pub trait Isolator: fmt::Debug + Sync {
     ///
     /// # Errors
     /// What it could not find out; other isolators' status is shown all the same.
-    fn status(&self, _root: &Root, _run: &Run) -> Result<Option<String>, String> {
+    fn status(&self, _cx: &Recorded<'_>) -> Result<Option<String>, String> {
         Ok(None)
     }
 
@@ -86,7 +93,7 @@ pub trait Isolator: fmt::Debug + Sync {
     ///
     /// # Errors
     /// What is left to do; it is tried again.
-    fn cleanup(&self, _root: &Root, _name: &Name, _run: &Run) -> Result<(), String> {
+    fn cleanup(&self, _cx: &Recorded<'_>) -> Result<(), String> {
         Ok(())
     }
 }
@@ -107,8 +114,8 @@ pub struct Check<'a> {
     pub spec: &'a Spec,
     /// The host.
     pub host: &'a Host,
-    /// The administrator's word on namespaces.
-    pub policy: &'a crate::config::NamespacesConfig,
+    /// The configuration.
+    pub config: &'a Config,
     /// Where the sandboxes of this container lie.
     pub sandboxes: &'a Path,
 }
@@ -124,6 +131,19 @@ pub struct Container<'a> {
     pub sandbox: &'a Path,
     /// The host.
     pub host: &'a Host,
+    /// The configuration.
+    pub config: &'a Config,
+}
+
+/// A run of a container, as its record has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorded<'a> {
+    /// Where things lie.
+    pub root: &'a Root,
+    /// Whose.
+    pub name: &'a Name,
+    /// Which.
+    pub run: &'a Run,
 }
 
 /// A spec cannot run on this host.
@@ -146,10 +166,10 @@ impl Refusal {
 }
 
 /// Whether the container's namespace of a kind is its own, as the kernel says (namespaces(7)).
-fn namespace_status(root: &Root, run: &Run, kind: &str) -> Result<Option<String>, String> {
-    let Some(process) = run.process else { return Ok(None) };
+fn namespace_status(cx: &Recorded<'_>, kind: &str) -> Result<Option<String>, String> {
+    let Some(process) = cx.run.process else { return Ok(None) };
     let link = |who: &str| {
-        let path = root.at(&format!("/proc/{who}/ns/{kind}"));
+        let path = cx.root.at(&format!("/proc/{who}/ns/{kind}"));
         std::fs::read_link(&path).map_err(|e| format!("cannot read {}: {}", path.display(), crate::error::reason(&e)))
     };
     let (ours, theirs) = (link("self")?, link(&process.pid.to_string())?);

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use super::{Action, Namespace, Phase, Plan, Program, Step, UnitSettings};
 use crate::{
-    config::NamespacesConfig,
+    config::Config,
     host::{Host, users},
     isolators::{Check, Isolator, ORDER},
     protocol::{Failure, Stage},
@@ -28,8 +28,8 @@ pub struct Build<'a> {
     pub host: &'a Host,
     /// The isolators that are enabled.
     pub enabled: &'a [&'static dyn Isolator],
-    /// The administrator's word on namespaces.
-    pub policy: &'a NamespacesConfig,
+    /// With which configuration.
+    pub config: &'a Config,
 }
 
 /// Plans a start. Reads the host and changes nothing.
@@ -67,7 +67,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
 /// Asks each enabled isolator, and refuses what only a disabled one could give.
 fn isolate(from: Build<'_>, plan: &mut Plan) -> Result<(), Failure> {
     let sandboxes = from.host.root.sandboxes(from.name);
-    let check = Check { spec: from.spec, host: from.host, policy: from.policy, sandboxes: &sandboxes };
+    let check = Check { spec: from.spec, host: from.host, config: from.config, sandboxes: &sandboxes };
     for isolator in ORDER {
         let name = isolator.name();
         if from.enabled.iter().any(|enabled| enabled.name() == name) {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Supervisor, decide, slot::Slot};
 use crate::{
-    isolators::ORDER,
+    isolators::{ORDER, Recorded},
     manager::{Active, Unit},
     root::Root,
     spec::Name,
@@ -105,11 +105,9 @@ impl Supervisor {
 
 /// Takes back what was done for a run, up the order, going on after errors. What is left to do.
 pub(super) fn clean_up(root: &Root, name: &Name, run: &Run) -> Vec<String> {
+    let cx = Recorded { root, name, run };
     let up = ORDER.iter().rev();
-    up.filter_map(|isolator| {
-        isolator.cleanup(root, name, run).err().map(|error| format!("{}: {error}", isolator.name()))
-    })
-    .collect()
+    up.filter_map(|isolator| isolator.cleanup(&cx).err().map(|error| format!("{}: {error}", isolator.name()))).collect()
 }
 
 /// How a run ended, by its unit. A unit that systemd has forgotten ended cleanly, or it would be `failed`; that

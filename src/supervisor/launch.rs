@@ -228,7 +228,7 @@ impl Task {
             spec: &self.spec,
             host: &self.host,
             enabled: &self.enabled,
-            policy: &self.config.namespaces,
+            config: &self.config,
         })?;
         let all = self.host.root.sandboxes(&self.name);
         plan.place(&sandbox::locate(&all, self.spec.sandbox, &self.invocation));
@@ -265,7 +265,7 @@ impl Task {
     fn isolate(&self, plan: &Plan, sandbox: &std::path::Path) -> Result<(), Failure> {
         let (uid, gid) = plan.owner();
         sandbox::make(sandbox, uid, gid).map_err(|error| io_failure("make the sandbox", sandbox.to_owned(), &error))?;
-        let container = Container { name: &self.name, plan, sandbox, host: &self.host };
+        let container = Container { name: &self.name, plan, sandbox, host: &self.host, config: &self.config };
         for isolator in &self.enabled {
             isolator.prepare(&container)?;
         }

@@ -215,7 +215,7 @@ impl Supervisor {
 
     /// The isolators in force.
     fn enabled(&self) -> Vec<&'static dyn Isolator> {
-        isolators::enabled(self.config().isolation.as_deref(), &self.host)
+        isolators::enabled(&self.config(), &self.host)
     }
 
     /// The container of that name, made up if it is new.

@@ -9,7 +9,7 @@ use super::{
     slot::Slot,
 };
 use crate::{
-    isolators::ORDER,
+    isolators::{ORDER, Recorded},
     manager::{Active, Kind, Unit},
     observe::{self, Container, Daemon, IsolatorStatus, Lifecycle, SpecStatus, State},
     protocol::{Failure, Stage},
@@ -169,8 +169,9 @@ impl Supervisor {
     fn isolator_status(&self, slot: &Slot) -> Vec<IsolatorStatus> {
         let record = slot.record.borrow();
         let Some(run) = &record.run else { return Vec::new() };
+        let cx = Recorded { root: self.root(), name: &slot.name, run };
         let said = ORDER.iter().filter_map(|isolator| {
-            let (detail, error) = match isolator.status(self.root(), run) {
+            let (detail, error) = match isolator.status(&cx) {
                 Ok(None) => return None,
                 Ok(detail) => (detail, None),
                 Err(error) => (None, Some(error)),
