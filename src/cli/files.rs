@@ -101,10 +101,17 @@ fn isolator_names() -> Vec<&'static str> {
 /// The files of a container.
 fn find(root: &Root, name: &Name) -> Result<Loaded, CliError> {
     let defaults = Config::defaults(root);
-    load(root, &defaults, name).ok_or_else(|| {
-        let catalog = load_all(root, &defaults);
-        CliError::NoSuch { name: name.clone(), nearest: nearest(name, catalog.containers.keys()) }
-    })
+    match load(root, &defaults, name) {
+        // Whether it may have that is a question of all specs.
+        Some(loaded) if loaded.claim.is_some() => {
+            Ok(load_all(root, &defaults).containers.remove(name).unwrap_or(loaded))
+        }
+        Some(loaded) => Ok(loaded),
+        None => {
+            let catalog = load_all(root, &defaults);
+            Err(CliError::NoSuch { name: name.clone(), nearest: nearest(name, catalog.containers.keys()) })
+        }
+    }
 }
 
 /// The spec of files that hold one.

@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-use super::{Level, ManagerChoice};
+use super::{Level, ManagerChoice, NetClsBackend};
 use crate::{
     source::{Shape, keys},
     spec::{
         Bytes,
         fragment::Fragment,
-        words::{Timespan, choice, optional},
+        words::{Half, Ranges, Timespan, choice, optional},
     },
 };
 
@@ -25,6 +25,8 @@ pub struct ConfigFragment {
     pub defaults: Option<Fragment>,
     /// What specs may ask of namespaces.
     pub namespaces: Option<NamespacesFragment>,
+    /// Handles for containers' packets.
+    pub net_cls: Option<NetClsFragment>,
     /// How long sandboxes are kept.
     pub sandbox: Option<SandboxFragment>,
     /// What berthd says.
@@ -42,6 +44,23 @@ pub struct NamespacesFragment {
     /// Size of a private `/dev/shm` whose spec names none. Defaults to the kernel's.
     #[serde(default, deserialize_with = "optional")]
     pub shm_size: Option<Bytes>,
+}
+
+/// `[net_cls]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct NetClsFragment {
+    /// The upper 16 bits of every handle. Defaults to none: the operator sets the handles.
+    pub primary_handle: Option<Half>,
+    /// What berthd chooses the lower 16 bits from. Defaults to `0x0001-0xffff`.
+    pub secondary_handles: Option<Ranges>,
+    /// What tags. Defaults to `auto`.
+    #[serde(default, deserialize_with = "choice")]
+    pub backend: Option<NetClsBackend>,
+    /// How long a handle rests before another container gets it. Defaults to `1min`.
+    pub reuse_delay: Option<Timespan>,
+    /// Whether `net_cls` may be used though it ends matching by cgroup2 on this kernel. Defaults to false.
+    pub accept_v2_match_loss: Option<bool>,
 }
 
 /// `[sandbox]`.
@@ -68,6 +87,7 @@ impl Shape for ConfigFragment {
         let own = [
             ("", keys::<Self>()),
             ("namespaces", keys::<NamespacesFragment>()),
+            ("net_cls", keys::<NetClsFragment>()),
             ("sandbox", keys::<SandboxFragment>()),
             ("log", keys::<LogFragment>()),
         ];

@@ -3,7 +3,7 @@
 mod fragment;
 mod load;
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ pub struct Config {
     pub defaults: Defaults,
     /// What specs may ask of namespaces.
     pub namespaces: NamespacesConfig,
+    /// Handles for containers' packets.
+    pub net_cls: NetClsConfig,
     /// How long sandboxes are kept.
     pub sandbox: SandboxConfig,
     /// What berthd says.
@@ -55,6 +57,37 @@ pub struct NamespacesConfig {
     /// Size of a private `/dev/shm` whose spec names none.
     #[serde(serialize_with = "shown")]
     pub shm_size: Option<Bytes>,
+}
+
+/// Handles for containers' packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetClsConfig {
+    /// The upper half of every handle; none: the operator sets the handles.
+    pub primary_handle: Option<u16>,
+    /// What berthd chooses the lower half from: ascending, without zero.
+    pub secondary_handles: Vec<RangeInclusive<u16>>,
+    /// What tags.
+    pub backend: NetClsBackend,
+    /// How long a handle rests before another container gets it.
+    #[serde(serialize_with = "span")]
+    pub reuse_delay: Duration,
+    /// Whether `net_cls` may be used though it ends matching by cgroup2 on this kernel.
+    pub accept_v2_match_loss: bool,
+}
+
+/// What tags a container's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetClsBackend {
+    /// `net_cls` where the host can, else `bpf`.
+    #[default]
+    Auto,
+    /// The v1 controller: `net_cls.classid`.
+    NetCls,
+    /// eBPF programs on the cgroup2 cgroup: mark and priority.
+    Bpf,
+    /// Both.
+    Both,
 }
 
 /// How long sandboxes of past runs are kept; the first limit that is reached counts.
@@ -115,6 +148,18 @@ pub struct LogOverrides {
 impl Default for NamespacesConfig {
     fn default() -> Self {
         Self { allow_host_pid: true, allow_host_ipc: true, shm_size: None }
+    }
+}
+
+impl Default for NetClsConfig {
+    fn default() -> Self {
+        Self {
+            primary_handle: None,
+            secondary_handles: vec![1..=u16::MAX],
+            backend: NetClsBackend::Auto,
+            reuse_delay: Duration::from_secs(60),
+            accept_v2_match_loss: false,
+        }
     }
 }
 

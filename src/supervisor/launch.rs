@@ -11,7 +11,7 @@ use crate::{
     manager::Order,
     plan::{self, Plan},
     protocol::{Failure, Reply, Report, Stage},
-    spec::{self, Loaded, Name, Outcome, Spec},
+    spec::{self, Name, Outcome, Spec},
     state::{Record, Run, Store, sandbox},
 };
 
@@ -58,18 +58,11 @@ impl Supervisor {
 
     /// The spec that a start uses now: what the files say at this moment, or the last good one.
     fn spec_to_launch(&self, name: &Name) -> Result<Spec, Failure> {
-        let loaded = spec::load(self.root(), &self.config().defaults, name);
-        match loaded.as_ref().map(|loaded| &loaded.outcome) {
-            Some(Outcome::Good(spec)) => {
-                let spec = (**spec).clone();
-                self.note_loaded(loaded);
-                Ok(spec)
-            }
+        match self.read_again(name) {
+            Some(Outcome::Good(spec)) => Ok(*spec),
             Some(Outcome::Bad(errors)) => {
                 let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                let slot = self.slot(name);
-                let last_good = slot.record.borrow().spec.clone();
-                self.note_loaded(loaded);
+                let last_good = self.slot(name).record.borrow().spec.clone();
                 let last_good = last_good.ok_or_else(|| config_failure(text.join("; ")))?;
                 journal::Event::SpecInvalid.log_for(name, "its files have mistakes; starting with its last good spec");
                 Ok(last_good)
@@ -79,11 +72,12 @@ impl Supervisor {
         }
     }
 
-    /// Keeps what a start has just read, so that nothing acts on older files.
-    fn note_loaded(&self, loaded: Option<Loaded>) {
-        if let Some(loaded) = loaded {
-            self.catalog.borrow_mut().containers.insert(loaded.name.clone(), loaded);
-        }
+    /// What a container's files say at this moment. It is kept, so that nothing acts on older files.
+    fn read_again(&self, name: &Name) -> Option<Outcome> {
+        let loaded = spec::load(self.root(), &self.config().defaults, name)?;
+        let mut catalog = self.catalog.borrow_mut();
+        catalog.insert(loaded);
+        catalog.containers.get(name).map(|loaded| loaded.outcome.clone())
     }
 
     /// Makes a container ready, telling the launcher now and then that it goes on.

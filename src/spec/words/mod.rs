@@ -3,6 +3,8 @@
 //! Each word reads from text, or from a number where a number is clear, and writes itself back the same way.
 
 mod command;
+mod handle;
+mod ranges;
 mod signal;
 mod size;
 mod timespan;
@@ -17,6 +19,8 @@ use serde::{
 };
 
 pub use command::{CommandTable, CommandWord};
+pub use handle::Half;
+pub use ranges::Ranges;
 pub use timespan::Timespan;
 pub use umask::Umask;
 pub use user::{GroupWord, UserWord};
@@ -83,7 +87,7 @@ macro_rules! words {
     )+};
 }
 
-words!(Timespan, Umask, UserWord, GroupWord);
+words!(Half, Timespan, Umask, UserWord, GroupWord);
 
 /// For fields of types whose own serde form is for machines.
 ///
