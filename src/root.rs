@@ -128,6 +128,20 @@ impl Root {
         self.at("/run/systemd/system").join(format!("{unit}.d")).join("50-berth.conf")
     }
 
+    /// The control group above all that berthd itself makes, relative to a mount of a hierarchy. The kernel has one tree
+    /// for all worlds: a world below another prefix has a parent of its own.
+    #[must_use]
+    pub fn cgroup(&self) -> String {
+        let prefix: String = self.prefix.to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        format!("berth{}", prefix.trim_end_matches('-'))
+    }
+
+    /// Numbers that containers hold as net_cls handles, one link a number.
+    #[must_use]
+    pub fn handles(&self) -> PathBuf {
+        self.runtime().join("handles")
+    }
+
     /// Whether systemd is this host's service manager (sd_booted(3)).
     #[must_use]
     pub fn systemd_booted(&self) -> bool {

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::root::Root;
 
+/// Mounts.
+pub mod mounts;
 /// Users and groups.
 pub mod users;
 

@@ -18,7 +18,7 @@ use cgroups_rs::{
 };
 
 use super::process;
-use crate::{root::Root, spec::Name};
+use crate::{host::mounts::mounts, root::Root, spec::Name};
 
 /// The v1 controllers that hold a container together.
 const V1_CONTROLLERS: [&str; 2] = ["freezer", "pids"];
@@ -50,18 +50,13 @@ pub struct Home {
 
 impl Cgroups {
     /// The cgroups of this host.
-    ///
-    /// The kernel has one cgroup tree for all worlds: a world below another prefix has a parent of its own.
     pub fn of(root: &Root) -> Self {
-        let mounts = fs::read_to_string(root.at("/proc/self/mountinfo")).unwrap_or_default();
-        let prefix: String = root.prefix().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        let parent = format!("berth{}", prefix.trim_end_matches('-'));
-        let mut found = Self { parent, v1: Vec::new(), v2: None };
-        for (place, kind, options) in mounts.lines().filter_map(mount) {
-            if kind == "cgroup2" && found.v2.is_none() {
-                found.v2 = Some(place);
-            } else if kind == "cgroup" && V1_CONTROLLERS.iter().any(|c| options.split(',').any(|o| o == *c)) {
-                found.v1.push(place);
+        let mut found = Self { parent: root.cgroup(), v1: Vec::new(), v2: None };
+        for mount in mounts(root) {
+            if mount.kind == "cgroup2" && found.v2.is_none() {
+                found.v2 = Some(mount.target);
+            } else if V1_CONTROLLERS.iter().any(|controller| mount.has_controller(controller)) {
+                found.v1.push(mount.target);
             }
         }
         found
@@ -175,14 +170,6 @@ impl Home {
     pub fn remove(&self) -> io::Result<()> {
         self.directories.iter().map(|directory| remove_tree(directory)).fold(Ok(()), Result::and)
     }
-}
-
-/// Mount point, type and options of a line of mountinfo (proc(5)).
-fn mount(line: &str) -> Option<(PathBuf, &str, &str)> {
-    let (place, kind) = line.split_once(" - ")?;
-    let mut kind = kind.split(' ');
-    let place = PathBuf::from(place.split(' ').nth(4)?);
-    Some((place, kind.next()?, kind.nth(1)?))
 }
 
 /// Whether a directory is of cgroup2.
