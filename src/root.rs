@@ -142,6 +142,12 @@ impl Root {
         self.runtime().join("handles")
     }
 
+    /// Where the v1 hierarchy net_cls is mounted if nobody has mounted it.
+    #[must_use]
+    pub fn net_cls(&self) -> PathBuf {
+        self.runtime().join("net_cls")
+    }
+
     /// Whether systemd is this host's service manager (sd_booted(3)).
     #[must_use]
     pub fn systemd_booted(&self) -> bool {

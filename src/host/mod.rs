@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::root::Root;
 
+/// Control groups.
+pub mod cgroups;
 /// Mounts.
 pub mod mounts;
 /// Users and groups.

@@ -12,6 +12,7 @@ use std::{
 use super::{Check, Container, Isolator, Recorded, Refusal, Support};
 use crate::{
     host::Host,
+    observe::ContainerStatus,
     plan::{Action, Bind, Namespace, Phase, Plan, Source, Step},
     protocol::{Failure, Stage},
     spec::{Spec, Volume, VolumeMode},
@@ -69,7 +70,7 @@ impl Isolator for FilesystemShared {
         if old.volumes == new.volumes { Vec::new() } else { vec!["volumes"] }
     }
 
-    fn status(&self, cx: &Recorded<'_>) -> Result<Option<String>, String> {
+    fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
         let all: Vec<String> = binds(&cx.run.plan)
             .map(|bind| {
                 let mode = if bind.read_only { " (read-only)" } else { "" };

@@ -3,11 +3,12 @@
 //! Names and meaning are the Mesos containerizer's. What an isolator wants done inside the child is a typed step
 //! in the plan, never code of its own.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use crate::{
     config::Config,
     host::Host,
+    observe::{ContainerStatus, Usage},
     plan::Plan,
     protocol::{Failure, Stage},
     root::Root,
@@ -15,17 +16,27 @@ use crate::{
     state::Run,
 };
 
+/// `cgroups/net_cls`.
+pub mod cgroups_net_cls;
 /// `filesystem/shared`.
 mod filesystem_shared;
 /// `namespaces/ipc`.
 mod namespaces_ipc;
 /// `namespaces/pid`.
 mod namespaces_pid;
+/// What is kept between calls.
+mod shared;
+
+pub use shared::{Shared, Specs};
 
 /// All isolators. Check, prepare and attach run down it, cleanup runs up it; nothing else in the program lists
-/// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then namespaces.
-pub const ORDER: &[&dyn Isolator] =
-    &[&filesystem_shared::FilesystemShared, &namespaces_ipc::NamespacesIpc, &namespaces_pid::NamespacesPid];
+/// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then cgroups, then namespaces.
+pub const ORDER: &[&dyn Isolator] = &[
+    &filesystem_shared::FilesystemShared,
+    &cgroups_net_cls::CgroupsNetCls,
+    &namespaces_ipc::NamespacesIpc,
+    &namespaces_pid::NamespacesPid,
+];
 
 /// The isolators that `isolation = [...]` names; unset, all that this host can do and that need no decision of the
 /// operator's, or have got it.
@@ -68,11 +79,29 @@ pub trait Isolator: fmt::Debug + Sync {
         Ok(())
     }
 
-    /// Acts on the launcher while it waits at the gate: the cgroup exists, the program does not.
+    /// Acts on a process that is about to become the program, or to enter the container, while it waits: the cgroup
+    /// exists, the program does not.
     ///
     /// # Errors
     /// As for [`Self::prepare`].
-    fn attach(&self, _cx: &Container<'_>, _launcher: u32) -> Result<(), Failure> {
+    fn attach(&self, _cx: &Container<'_>, _pid: u32) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Adopts a container that an earlier berthd started, before anything is launched.
+    ///
+    /// # Errors
+    /// What could not be found out; the container goes on, and so do the others.
+    fn recover(&self, _cx: &Container<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Takes back what no record accounts for. Called once, after all that is recorded was adopted and before anything
+    /// is launched.
+    ///
+    /// # Errors
+    /// What is left.
+    fn sweep(&self, _cx: &Sweep<'_>) -> Result<(), String> {
         Ok(())
     }
 
@@ -81,12 +110,20 @@ pub trait Isolator: fmt::Debug + Sync {
         Vec::new()
     }
 
-    /// What is in force for a running container, in a few words.
+    /// What is in force for a running container, in a few words, and in Mesos's terms.
     ///
     /// # Errors
     /// What it could not find out; other isolators' status is shown all the same.
-    fn status(&self, _cx: &Recorded<'_>) -> Result<Option<String>, String> {
+    fn status(&self, _cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
         Ok(None)
+    }
+
+    /// What a running container has used.
+    ///
+    /// # Errors
+    /// What it could not find out; the rest is told all the same.
+    fn usage(&self, _cx: &Recorded<'_>, _out: &mut Usage) -> Result<(), String> {
+        Ok(())
     }
 
     /// Takes back what `prepare` and `attach` did, with the record alone; what is gone already is success.
@@ -133,6 +170,21 @@ pub struct Container<'a> {
     pub host: &'a Host,
     /// The configuration.
     pub config: &'a Config,
+    /// What is kept between calls.
+    pub shared: &'a Shared,
+    /// The cgroup2 cgroup that it was started in, below the mount; none where there is no cgroup2.
+    pub cgroup: Option<&'a str>,
+}
+
+/// A berthd that has adopted all that its records tell of.
+#[derive(Debug)]
+pub struct Sweep<'a> {
+    /// Where things lie.
+    pub root: &'a Root,
+    /// What is kept between calls.
+    pub shared: &'a Shared,
+    /// The containers that have a run.
+    pub running: &'a BTreeSet<Name>,
 }
 
 /// A run of a container, as its record has it.
@@ -140,6 +192,8 @@ pub struct Container<'a> {
 pub struct Recorded<'a> {
     /// Where things lie.
     pub root: &'a Root,
+    /// What is kept between calls.
+    pub shared: &'a Shared,
     /// Whose.
     pub name: &'a Name,
     /// Which.

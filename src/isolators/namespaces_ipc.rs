@@ -6,6 +6,7 @@
 use super::{Check, Isolator, Recorded, Refusal, Support, namespace_status};
 use crate::{
     host::Host,
+    observe::ContainerStatus,
     plan::{Action, Namespace, Phase, Plan, Step},
     protocol::{Failure, Stage},
     spec::{Share, Spec},
@@ -70,7 +71,7 @@ impl Isolator for NamespacesIpc {
         keys
     }
 
-    fn status(&self, cx: &Recorded<'_>) -> Result<Option<String>, String> {
+    fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
         namespace_status(cx, "ipc")
     }
 }

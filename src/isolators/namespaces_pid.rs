@@ -5,6 +5,7 @@
 use super::{Check, Isolator, Recorded, Refusal, Support, namespace_status};
 use crate::{
     host::Host,
+    observe::ContainerStatus,
     plan::{Action, Namespace, Phase, Plan, Step},
     spec::{Share, Spec},
 };
@@ -55,7 +56,7 @@ impl Isolator for NamespacesPid {
         if old.namespaces.pid == new.namespaces.pid { Vec::new() } else { vec!["namespaces.pid"] }
     }
 
-    fn status(&self, cx: &Recorded<'_>) -> Result<Option<String>, String> {
+    fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
         namespace_status(cx, "pid")
     }
 }

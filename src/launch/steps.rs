@@ -7,6 +7,7 @@ use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 use super::{
     bind,
     failure::{failure, refusal},
+    guard,
 };
 use crate::{
     plan::{Action, Namespace, Plan},
@@ -25,6 +26,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
                 | Action::MountProc
                 | Action::MountShm { .. }
                 | Action::MountMqueue
+                | Action::GuardCgroups
         )
     };
     let private = plan.namespaces.contains(&Namespace::Mount);
@@ -47,6 +49,7 @@ pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
         Action::MountProc => mount_at(Path::new("/proc"), c"proc", &[], Denied::Programs),
         Action::MountShm { size } => mount_shm(*size),
         Action::MountMqueue => mount_mqueue(),
+        Action::GuardCgroups => guard::guard_cgroups(),
         Action::SetIdentity { uid, gid, groups } => set_identity(*uid, *gid, groups),
         Action::SetUmask { mask } => {
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(*mask));
@@ -159,6 +162,7 @@ mod tests {
             unit: UnitSettings::default(),
             namespaces: namespaces.iter().copied().collect::<BTreeSet<_>>(),
             sandbox: None,
+            tag: None,
             steps,
             program,
             warnings: vec![],

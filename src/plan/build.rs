@@ -43,6 +43,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
         unit: UnitSettings::of(from.spec),
         namespaces: BTreeSet::new(),
         sandbox: None,
+        tag: None,
         steps: Vec::new(),
         program: program(from.name, from.spec, &account)?,
         warnings: Vec::new(),

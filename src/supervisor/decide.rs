@@ -205,6 +205,7 @@ mod tests {
             plan,
             sandbox: "/sandbox".into(),
             process: None,
+            cgroup: None,
         };
         Record { acted_on: Some(digest(spec)), spec: Some(spec.clone()), run: Some(run), ..Record::new(name, "boot") }
     }

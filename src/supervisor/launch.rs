@@ -6,7 +6,7 @@ use super::{Supervisor, listen::Peer, slot::Slot};
 use crate::{
     config::Config,
     host::Host,
-    isolators::{Container, Isolator},
+    isolators::{Container, Isolator, Shared},
     journal,
     manager::Order,
     plan::{self, Plan},
@@ -77,6 +77,7 @@ impl Supervisor {
         let loaded = spec::load(self.root(), &self.config().defaults, name)?;
         let mut catalog = self.catalog.borrow_mut();
         catalog.insert(loaded);
+        self.shared.note_specs(&catalog);
         catalog.containers.get(name).map(|loaded| loaded.outcome.clone())
     }
 
@@ -100,6 +101,7 @@ impl Supervisor {
             host: self.host.clone(),
             config: self.config(),
             enabled: self.enabled(),
+            shared: Arc::clone(&self.shared),
         };
         let mut work = tokio::task::spawn_blocking(move || task.run());
         let (record, outcome) = loop {
@@ -206,6 +208,8 @@ struct Task {
     config: Arc<Config>,
     /// The isolators in force.
     enabled: Vec<&'static dyn Isolator>,
+    /// What they keep between calls.
+    shared: Arc<Shared>,
 }
 
 impl Task {
@@ -239,6 +243,7 @@ impl Task {
             plan: plan.clone(),
             sandbox: sandbox.clone(),
             process: None,
+            cgroup: crate::host::cgroups::of_process(&self.host.root, self.launcher).ok(),
         };
         let before = self.record.clone();
         self.record.spec = Some(self.spec.clone());
@@ -259,7 +264,15 @@ impl Task {
     fn isolate(&self, plan: &Plan, sandbox: &std::path::Path) -> Result<(), Failure> {
         let (uid, gid) = plan.owner();
         sandbox::make(sandbox, uid, gid).map_err(|error| io_failure("make the sandbox", sandbox.to_owned(), &error))?;
-        let container = Container { name: &self.name, plan, sandbox, host: &self.host, config: &self.config };
+        let container = Container {
+            name: &self.name,
+            plan,
+            sandbox,
+            host: &self.host,
+            config: &self.config,
+            shared: &self.shared,
+            cgroup: self.record.run.as_ref().and_then(|run| run.cgroup.as_deref()),
+        };
         for isolator in &self.enabled {
             isolator.prepare(&container)?;
         }
@@ -272,7 +285,7 @@ impl Task {
     /// Takes back a start that failed halfway; what cannot be taken back stays in the record and is tried again.
     fn undo(&mut self, before: Record) {
         let Some(run) = self.record.run.clone() else { return };
-        if super::end::clean_up(&self.host.root, &self.name, &run).is_empty() {
+        if super::end::clean_up(&self.host.root, &self.shared, &self.name, &run).is_empty() {
             self.record = before;
         }
         if let Err(error) = self.store.save(&self.record) {

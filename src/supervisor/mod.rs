@@ -28,7 +28,7 @@ mod watch;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     rc::Rc,
     sync::Arc,
@@ -40,7 +40,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::{
     config::{Config, ManagerChoice, Overrides},
     host::Host,
-    isolators::{self, Isolator},
+    isolators::{self, Container, Isolator, ORDER, Shared, Sweep},
     journal,
     manager::{self, Kind, Order, Process, ServiceManager},
     plan::UnitSettings,
@@ -83,6 +83,8 @@ pub struct Supervisor {
     slots: RefCell<BTreeMap<Name, Rc<Slot>>>,
     /// Records.
     store: Store,
+    /// What isolators keep between calls.
+    shared: Arc<Shared>,
     /// systemd, or the direct manager.
     manager: Box<dyn ServiceManager>,
     /// Whether the manager has told of every unit.
@@ -137,6 +139,7 @@ pub async fn run(setup: Setup, config: Config) -> Result<(), StartError> {
     let _ = std::fs::create_dir_all(root.containers(crate::root::Layer::Run));
     let supervisor = Rc::new(Supervisor::new(setup, config, store, events));
     supervisor.remember(records, &damaged);
+    supervisor.recover_isolators();
     supervisor.read_files(&watch);
     tokio::task::spawn_local(process::be_ready_at_last(Rc::clone(&supervisor)));
     tokio::task::spawn_local(publish::serve(Rc::clone(&supervisor)));
@@ -185,6 +188,7 @@ impl Supervisor {
             }
         };
         Self {
+            shared: Arc::new(Shared::new(&setup.root)),
             setup,
             host,
             config: RefCell::new(Arc::new(config)),
@@ -249,6 +253,43 @@ impl Supervisor {
         }
         if count > 0 {
             journal::Event::Recovered.log(&format!("recovered the records of {count} containers"));
+        }
+    }
+
+    /// Has the isolators adopt what runs, and take back what no record accounts for. Nothing that is wrong with one
+    /// container keeps the others from it.
+    fn recover_isolators(&self) {
+        let config = self.config();
+        let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
+        let mut running = BTreeSet::new();
+        for slot in slots {
+            let Some(run) = slot.record.borrow().run.clone() else { continue };
+            let container = Container {
+                name: &slot.name,
+                plan: &run.plan,
+                sandbox: &run.sandbox,
+                host: &self.host,
+                config: &config,
+                shared: &self.shared,
+                cgroup: run.cgroup.as_deref(),
+            };
+            for isolator in ORDER {
+                if let Err(error) = isolator.recover(&container) {
+                    tracing::error!(
+                        BERTH_CONTAINER = slot.name.as_str(),
+                        "{}: {}: {error}",
+                        slot.name,
+                        isolator.name()
+                    );
+                }
+            }
+            running.insert(slot.name.clone());
+        }
+        let sweep = Sweep { root: self.root(), shared: &self.shared, running: &running };
+        for isolator in ORDER {
+            if let Err(error) = isolator.sweep(&sweep) {
+                tracing::error!("{}: {error}", isolator.name());
+            }
         }
     }
 

@@ -18,7 +18,11 @@ use cgroups_rs::{
 };
 
 use super::process;
-use crate::{host::mounts::mounts, root::Root, spec::Name};
+use crate::{
+    host::{cgroups, mounts::mounts},
+    root::Root,
+    spec::Name,
+};
 
 /// The v1 controllers that hold a container together.
 const V1_CONTROLLERS: [&str; 2] = ["freezer", "pids"];
@@ -108,8 +112,8 @@ impl Cgroups {
     /// Removes what earlier runs left and nobody is in.
     pub fn sweep(&self) {
         for parent in self.v2.iter().chain(&self.v1).map(|mount| mount.join(&self.parent)) {
-            for child in subdirectories(&parent) {
-                remove_tree(&child).ok(); // busy: somebody is in it
+            for child in cgroups::children(&parent) {
+                cgroups::remove(&child).ok(); // busy: somebody is in it
             }
         }
     }
@@ -136,7 +140,7 @@ impl Home {
 
     /// Everybody in it, and in the cgroups below.
     pub fn members(&self) -> Vec<u32> {
-        let mut members: Vec<u32> = self.directories.iter().flat_map(|directory| members_below(directory)).collect();
+        let mut members: Vec<u32> = self.directories.iter().flat_map(|directory| cgroups::members(directory)).collect();
         members.sort_unstable();
         members.dedup();
         members
@@ -168,7 +172,7 @@ impl Home {
 
     /// Removes it; an error while somebody is, or dies, in it. Absence is success.
     pub fn remove(&self) -> io::Result<()> {
-        self.directories.iter().map(|directory| remove_tree(directory)).fold(Ok(()), Result::and)
+        self.directories.iter().map(|directory| cgroups::remove(directory)).fold(Ok(()), Result::and)
     }
 }
 
@@ -211,30 +215,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-/// The directories in a directory.
-fn subdirectories(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
-}
-
-/// The processes in a cgroup and in those below. 0 is a process that our namespace cannot name.
-fn members_below(directory: &Path) -> Vec<u32> {
-    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    let own = text.lines().filter_map(|line| line.trim().parse().ok()).filter(|&pid| pid != 0);
-    own.chain(subdirectories(directory).iter().flat_map(|child| members_below(child))).collect()
-}
-
-/// Removes a cgroup and those below.
-fn remove_tree(directory: &Path) -> io::Result<()> {
-    for child in subdirectories(directory) {
-        remove_tree(&child)?;
-    }
-    match fs::remove_dir(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
