@@ -98,6 +98,12 @@ impl Root {
         self.runtime().join("state.json")
     }
 
+    /// What containers have used, for programs (DESIGN §6).
+    #[must_use]
+    pub fn statistics_file(&self) -> PathBuf {
+        self.runtime().join("statistics.json")
+    }
+
     /// Records of what runs; they end with the boot.
     #[must_use]
     pub fn records(&self) -> PathBuf {

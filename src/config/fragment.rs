@@ -29,6 +29,8 @@ pub struct ConfigFragment {
     pub net_cls: Option<NetClsFragment>,
     /// How long sandboxes are kept.
     pub sandbox: Option<SandboxFragment>,
+    /// What is measured.
+    pub statistics: Option<StatisticsFragment>,
     /// What berthd says.
     pub log: Option<LogFragment>,
 }
@@ -73,6 +75,14 @@ pub struct SandboxFragment {
     pub max_age: Option<Timespan>,
 }
 
+/// `[statistics]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct StatisticsFragment {
+    /// How often. Defaults to `15s`.
+    pub interval: Option<Timespan>,
+}
+
 /// `[log]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -89,6 +99,7 @@ impl Shape for ConfigFragment {
             ("namespaces", keys::<NamespacesFragment>()),
             ("net_cls", keys::<NetClsFragment>()),
             ("sandbox", keys::<SandboxFragment>()),
+            ("statistics", keys::<StatisticsFragment>()),
             ("log", keys::<LogFragment>()),
         ];
         let defaults = Fragment::tables().into_iter().map(|(table, keys)| {

@@ -1,13 +1,13 @@
 //! Reading the configuration.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use figment::value::{Dict, Value};
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigFragment, LogConfig, NamespacesConfig, NetClsConfig, Overrides, SandboxConfig,
-    fragment::{LogFragment, NamespacesFragment, NetClsFragment, SandboxFragment},
+    Config, ConfigFragment, LogConfig, NamespacesConfig, NetClsConfig, Overrides, SandboxConfig, StatisticsConfig,
+    fragment::{LogFragment, NamespacesFragment, NetClsFragment, SandboxFragment, StatisticsFragment},
 };
 use crate::{
     root::{Layer, Root},
@@ -90,6 +90,7 @@ impl Config {
         });
         let net_cls = net_cls(fragment.net_cls.unwrap_or_default(), &stack, &mut errors);
         defaults.primary_handle = net_cls.primary_handle;
+        let statistics = statistics(fragment.statistics.unwrap_or_default(), &stack, &mut errors);
         errors.extend(check_defaults(&defaults));
         isolation(fragment.isolation.as_deref().unwrap_or_default(), isolators, &stack, &mut errors);
         let namespaces = fragment.namespaces.unwrap_or_default();
@@ -108,6 +109,7 @@ impl Config {
             namespaces: namespaces.into(),
             net_cls,
             sandbox: fragment.sandbox.unwrap_or_default().into(),
+            statistics,
             log: fragment.log.unwrap_or_default().into(),
             files,
         })
@@ -209,6 +211,16 @@ fn net_cls(fragment: NetClsFragment, stack: &Stack, errors: &mut Vec<Diagnostic>
         reuse_delay: fragment.reuse_delay.map_or(default.reuse_delay, |span| span.0),
         accept_v2_match_loss: fragment.accept_v2_match_loss.unwrap_or_default(),
     }
+}
+
+/// `[statistics]`. Without a pause it would do nothing else.
+fn statistics(fragment: StatisticsFragment, stack: &Stack, errors: &mut Vec<Diagnostic>) -> StatisticsConfig {
+    let Some(interval) = fragment.interval.map(|span| span.0) else { return StatisticsConfig::default() };
+    if interval < Duration::from_secs(1) {
+        let found = stack.error(&dotted("statistics.interval"), Part::Value, "this is too often", 0);
+        errors.extend(found.map(|found| found.with_help(Some("write at least \"1s\"; \"infinity\" is never"))));
+    }
+    StatisticsConfig { interval }
 }
 
 impl From<NamespacesFragment> for NamespacesConfig {

@@ -27,6 +27,8 @@ pub struct Config {
     pub net_cls: NetClsConfig,
     /// How long sandboxes are kept.
     pub sandbox: SandboxConfig,
+    /// What is measured.
+    pub statistics: StatisticsConfig,
     /// What berthd says.
     pub log: LogConfig,
     /// The files that it was read from, in rising precedence.
@@ -100,6 +102,14 @@ pub struct SandboxConfig {
     pub max_age: Duration,
 }
 
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StatisticsConfig {
+    /// How often; [`Duration::MAX`] is never.
+    #[serde(serialize_with = "span")]
+    pub interval: Duration,
+}
+
 /// What berthd says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct LogConfig {
@@ -166,6 +176,12 @@ impl Default for NetClsConfig {
 impl Default for SandboxConfig {
     fn default() -> Self {
         Self { keep: 5, max_age: Duration::from_secs(7 * 24 * 60 * 60) }
+    }
+}
+
+impl Default for StatisticsConfig {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(15) }
     }
 }
 

@@ -118,6 +118,11 @@ pub trait Isolator: fmt::Debug + Sync {
         Ok(None)
     }
 
+    /// Whether [`Self::usage`] has something to tell of a container with this plan.
+    fn measures(&self, _plan: &Plan) -> bool {
+        false
+    }
+
     /// What a running container has used.
     ///
     /// # Errors

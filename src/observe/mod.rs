@@ -13,7 +13,7 @@ use crate::{
 
 mod statistics;
 
-pub use statistics::Usage;
+pub use statistics::{ContainerStatistics, STATISTICS_SCHEMA, Statistics, Usage};
 
 /// Version of the state file's form; a reader refuses a greater one.
 pub const SCHEMA: u32 = 1;

@@ -60,6 +60,8 @@ impl Supervisor {
             journal::Event::ReloadRejected.log(&format!("the old configuration stays: {problems}"));
         }
         *self.rejected.borrow_mut() = result.clone().err();
+        self.reloaded.notify_one();
+        self.measured.notify_one();
         self.enroll();
         self.reconcile_all();
         notify(&[sd_notify::NotifyState::Ready]);

@@ -151,6 +151,7 @@ impl Supervisor {
         }
         record.failure = None;
         self.keep(slot, record);
+        self.measured.notify_one();
         let (name, invocation) = (slot.name.clone(), invocation.to_owned());
         self.manager.order(Order::Armed { name, invocation, process });
         Ok(())

@@ -15,6 +15,8 @@ mod events;
 mod launch;
 /// The socket.
 mod listen;
+/// The statistics.
+mod measure;
 /// Lock, signals, watchdog.
 mod process;
 /// The state file.
@@ -101,6 +103,10 @@ pub struct Supervisor {
     changed: Notify,
     /// Sandboxes may be due.
     collect: Notify,
+    /// There may be something to measure.
+    measured: Notify,
+    /// The configuration was read again.
+    reloaded: Notify,
 }
 
 /// berthd cannot begin.
@@ -144,6 +150,7 @@ pub async fn run(setup: Setup, config: Config) -> Result<(), StartError> {
     tokio::task::spawn_local(process::be_ready_at_last(Rc::clone(&supervisor)));
     tokio::task::spawn_local(publish::serve(Rc::clone(&supervisor)));
     tokio::task::spawn_local(end::collect_sandboxes(Rc::clone(&supervisor)));
+    tokio::task::spawn_local(measure::serve(Rc::clone(&supervisor)));
     supervisor.changed.notify_one();
 
     let (mut hangup, mut terminate, mut interrupt) =
@@ -204,6 +211,8 @@ impl Supervisor {
             token: Cell::new(0),
             changed: Notify::new(),
             collect: Notify::new(),
+            measured: Notify::new(),
+            reloaded: Notify::new(),
         }
     }
 

@@ -155,10 +155,15 @@ impl Isolator for CgroupsNetCls {
         }
     }
 
+    fn measures(&self, plan: &Plan) -> bool {
+        plan.tag.as_ref().is_some_and(|tag| tag.backends.contains(&Backend::Bpf))
+    }
+
     fn usage(&self, cx: &Recorded<'_>, out: &mut Usage) -> Result<(), String> {
-        let tag = cx.run.plan.tag.as_ref().filter(|tag| tag.backends.contains(&Backend::Bpf));
-        let cgroup = tag.and_then(|_| own_cgroup2(cx.shared, cx.run.cgroup.as_deref()));
-        let Some(cgroup) = cgroup else { return Ok(()) };
+        if !self.measures(&cx.run.plan) {
+            return Ok(());
+        }
+        let Some(cgroup) = own_cgroup2(cx.shared, cx.run.cgroup.as_deref()) else { return Ok(()) };
         let found = programs::traffic(&cgroup);
         if let Some(traffic) = found.map_err(|error| said("read the counters of", &cgroup, &error))? {
             out.net_tx_bytes = Some(traffic.tx_bytes);
