@@ -10,6 +10,8 @@ use crate::root::Root;
 pub mod cgroups;
 /// Mounts.
 pub mod mounts;
+/// The network.
+pub mod network;
 /// Users and groups.
 pub mod users;
 

@@ -44,7 +44,7 @@ pub const ORDER: &[&dyn Isolator] = &[
 pub fn enabled(config: &Config, host: &Host) -> Vec<&'static dyn Isolator> {
     let chosen = |isolator: &&'static dyn Isolator| match &config.isolation {
         Some(names) => names.iter().any(|name| name == isolator.name()),
-        None => isolator.is_decided(config) && isolator.probe(host) == Support::Yes,
+        None => isolator.awaits(config).is_none() && isolator.probe(host) == Support::Yes,
     };
     ORDER.iter().copied().filter(chosen).collect()
 }
@@ -57,9 +57,10 @@ pub trait Isolator: fmt::Debug + Sync {
     /// Whether this host can do it at all, and why not (`berthctl doctor`).
     fn probe(&self, host: &Host) -> Support;
 
-    /// Whether it may be enabled unasked: it needs no decision of the operator's, or the configuration has it.
-    fn is_decided(&self, _config: &Config) -> bool {
-        true
+    /// The key of berthd.toml whose value it cannot choose itself, and which the configuration does not have: it is not
+    /// enabled unasked then.
+    fn awaits(&self, _config: &Config) -> Option<&'static str> {
+        None
     }
 
     /// The key by which a spec asks for it; a spec that does is refused where it is not enabled.

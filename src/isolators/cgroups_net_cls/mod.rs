@@ -54,8 +54,8 @@ impl Isolator for CgroupsNetCls {
         }
     }
 
-    fn is_decided(&self, config: &Config) -> bool {
-        config.net_cls.primary_handle.is_some()
+    fn awaits(&self, config: &Config) -> Option<&'static str> {
+        config.net_cls.primary_handle.is_none().then_some("net_cls.primary_handle")
     }
 
     fn wanted_by(&self, spec: &Spec) -> Option<&'static str> {
@@ -184,6 +184,14 @@ impl Isolator for CgroupsNetCls {
         // Only now: nobody is left who could send under it. The programs went with the unit's cgroup.
         handles::release(cx.shared, cx.name)
     }
+}
+
+/// Loads a program and lets it go: whether this process, on this kernel, could.
+///
+/// # Errors
+/// bpf(2).
+pub fn try_program() -> io::Result<()> {
+    programs::classifier(Handle(1)).map(drop)
 }
 
 /// The handle that each backend has in force, read from the kernel.
