@@ -12,6 +12,10 @@
 
 mod support;
 
+#[path = "ring3_net/deaths.rs"]
+mod deaths;
+#[path = "ring3_net/handles.rs"]
+mod handles;
 #[path = "ring3_net/tags.rs"]
 mod tags;
 #[path = "ring3_net/world.rs"]
@@ -22,5 +26,5 @@ use std::process::ExitCode;
 use support::ring;
 
 fn main() -> ExitCode {
-    ring::main(&[tags::TRIALS].concat())
+    ring::main(&[tags::TRIALS, handles::TRIALS, deaths::TRIALS].concat())
 }

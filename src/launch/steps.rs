@@ -13,7 +13,10 @@ use crate::{
     plan::{Action, Namespace, Plan},
     protocol::{Failure, Stage},
     spec::Bytes,
-    sys::mount::{self, Denied},
+    sys::{
+        mount::{self, Denied},
+        seccomp,
+    },
 };
 
 /// Refuses a plan whose mounts would reach the host; nothing has been done yet.
@@ -50,6 +53,7 @@ pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
         Action::MountShm { size } => mount_shm(*size),
         Action::MountMqueue => mount_mqueue(),
         Action::GuardCgroups => guard::guard_cgroups(),
+        Action::DenyUserNamespaces => deny_user_namespaces(),
         Action::SetIdentity { uid, gid, groups } => set_identity(*uid, *gid, groups),
         Action::SetUmask { mask } => {
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(*mask));
@@ -107,6 +111,14 @@ fn mount_mqueue() -> Result<(), Failure> {
         Err(failure) if failure.errno == Some(libc::ENODEV) => Ok(()),
         other => other,
     }
+}
+
+/// A filter on the calls that make user namespaces.
+fn deny_user_namespaces() -> Result<(), Failure> {
+    seccomp::deny_user_namespaces().map_err(|error| {
+        let cure = "the kernel needs CONFIG_SECCOMP_FILTER, and the launcher CAP_SYS_ADMIN";
+        failure(Stage::Confine, "filter system calls that make user namespaces", None, &error, cure)
+    })
 }
 
 /// Groups first and the user last: without root's uid nothing else can be set. Root's too are set, since what the

@@ -59,6 +59,9 @@ pub enum Action {
     /// Make every mount of control groups read-only, but for the container's own cgroup: whoever could write in others
     /// could leave its own, and with it its limits and its handle.
     GuardCgroups,
+    /// Make no user namespaces from here on (seccomp(2)): in one of its own, root of the container could mount again what
+    /// is closed to it here.
+    DenyUserNamespaces,
     /// setgroups(2), setgid(2), setuid(2).
     SetIdentity {
         /// User.

@@ -10,3 +10,4 @@ pub mod mount;
 pub mod netlink;
 pub mod proc;
 pub mod process;
+pub mod seccomp;

@@ -123,6 +123,7 @@ fn action(action: &Action) -> Deed {
         }
         Action::MountMqueue => "mounts a /dev/mqueue of its own".to_owned(),
         Action::GuardCgroups => "makes control groups read-only, but for its own".to_owned(),
+        Action::DenyUserNamespaces => "makes no user namespaces from here on (seccomp)".to_owned(),
         Action::SetIdentity { uid, gid, groups } => {
             let groups = groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
             let groups = if groups.is_empty() { "none".to_owned() } else { groups };

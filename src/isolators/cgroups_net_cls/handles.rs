@@ -240,8 +240,9 @@ fn homes(root: &Root, name: &Name) -> [String; 2] {
 fn report(shared: &Shared, handle: Handle, cgroup: &std::path::Path) {
     if shared.net_cls.is_news(handle) {
         let cgroup = cgroup.display();
-        Event::HandleConflict
-            .log(&format!("the handle {handle} is in use by {cgroup}, which is not berth's; it is not given"));
+        Event::HandleConflict.log(&format!(
+            "the handle {handle} is in use by the cgroup {cgroup}, which is not berth's; it is not given"
+        ));
     }
 }
 
