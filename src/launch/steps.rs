@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path};
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 
 use super::{
-    bind,
+    bind, capabilities,
     failure::{failure, refusal},
 };
 use crate::{
@@ -47,12 +47,16 @@ pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
         Action::MountProc => mount_at(Path::new("/proc"), c"proc", &[], Denied::Programs),
         Action::MountShm { size } => mount_shm(*size),
         Action::MountMqueue => mount_mqueue(),
-        Action::SetIdentity { uid, gid, groups } => set_identity(*uid, *gid, groups),
+        Action::SetIdentity { uid, gid, groups } => {
+            plan.capability_sets().map_or(Ok(()), capabilities::prepare)?;
+            set_identity(*uid, *gid, groups)
+        }
         Action::SetUmask { mask } => {
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(*mask));
             Ok(())
         }
         Action::ChangeDirectory { path } => change_directory(path.as_deref().or(plan.sandbox.as_deref())),
+        Action::SetCapabilities(sets) => capabilities::set(sets),
     }
 }
 
@@ -145,7 +149,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::plan::{Phase, Program, Step, UnitSettings};
+    use crate::plan::{CapabilityWishes, Phase, Program, Step, UnitSettings};
 
     /// A plan of nothing but these.
     fn plan(namespaces: &[Namespace], actions: &[Action]) -> Plan {
@@ -162,6 +166,7 @@ mod tests {
             steps,
             program,
             warnings: vec![],
+            capabilities: CapabilityWishes::default(),
         }
     }
 

@@ -6,7 +6,8 @@ use super::Deed;
 use crate::{
     cli::phrase,
     clock,
-    plan::{Action, Bind, Namespace, Plan, Source, UnitSettings},
+    plan::{Action, Bind, CapabilitySets, Forbidden, Namespace, Plan, Source, UnitSettings},
+    spec::CapabilitySet,
 };
 
 /// What the service manager does.
@@ -116,7 +117,26 @@ fn action(action: &Action) -> Deed {
         Action::SetUmask { mask } => format!("sets umask {mask:04o}"),
         Action::ChangeDirectory { path: Some(path) } => format!("changes to {}", path.display()),
         Action::ChangeDirectory { path: None } => "changes to the sandbox".to_owned(),
+        Action::SetCapabilities(sets) => return Deed::new("limits its capabilities").with(capabilities(sets)),
     })
+}
+
+/// The sets of capabilities in words, and what is not in them.
+fn capabilities(sets: &CapabilitySets) -> Vec<String> {
+    let said = |name: &str, set: CapabilitySet| {
+        let (words, names) = (set.in_words(CapabilitySet::NAMED | set), set.to_string());
+        let names = if words == names || words.contains(" but ") { String::new() } else { format!(" ({names})") };
+        format!("{name}: {words}{names}")
+    };
+    let mut lines = vec![said("bounding", sets.bounding), said("effective", sets.effective)];
+    if !sets.ambient.is_empty() {
+        lines.push(said("ambient", sets.ambient));
+    }
+    let without = |Forbidden { capability, isolator, reason }: &Forbidden| {
+        format!("without {capability}, by which {reason} ({isolator})")
+    };
+    lines.extend(sets.without.iter().map(without));
+    lines
 }
 
 /// A bind mount in words.

@@ -71,6 +71,7 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         sandbox: fragment.sandbox.unwrap_or_default(),
         volumes: volumes::volumes(fragment.volumes.unwrap_or_default(), &mut report),
         namespaces,
+        capabilities: super::Capabilities::default(),
         service,
     };
     (spec, report)
