@@ -69,7 +69,7 @@ pub fn plan(cx: &Context, name: &Name) -> Result<Plan, CliError> {
     let spec = good(find(&cx.root, name)?)?;
     let host = Host::read(&cx.root);
     let enabled = isolators::enabled(config.isolation.as_deref(), &host);
-    build(Build { name, spec: &spec, host: &host, enabled: &enabled, policy: &config.namespaces })
+    build(Build { name, spec: &spec, host: &host, enabled: &enabled, policy: &config })
         .map_err(|failure| CliError::Plan { name: name.clone(), message: phrase::failure(&failure) })
 }
 

@@ -6,7 +6,7 @@ use figment::value::{Dict, Value};
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigFragment, LogConfig, NamespacesConfig, Overrides, SandboxConfig,
+    Config, ConfigFragment, LogConfig, NamespacesConfig, Overrides, SandboxConfig, capabilities,
     fragment::{LogFragment, NamespacesFragment, SandboxFragment},
 };
 use crate::{
@@ -86,6 +86,7 @@ impl Config {
             ConfigFragment::default()
         });
         isolation(fragment.isolation.as_deref().unwrap_or_default(), isolators, &stack, &mut errors);
+        capabilities::check(&fragment, &stack, &mut errors);
         let namespaces = fragment.namespaces.unwrap_or_default();
         if namespaces.shm_size.is_some_and(|size| size.0 == 0) {
             errors.extend(stack.error(&dotted("namespaces.shm_size"), Part::Value, "zero would mean no limit", 0));
@@ -100,6 +101,7 @@ impl Config {
             isolation: fragment.isolation,
             defaults,
             namespaces: namespaces.into(),
+            capabilities: fragment.capabilities.unwrap_or_default().into(),
             sandbox: fragment.sandbox.unwrap_or_default().into(),
             log: fragment.log.unwrap_or_default().into(),
             files,

@@ -16,15 +16,22 @@ use crate::{
 
 /// `filesystem/shared`.
 mod filesystem_shared;
+/// `linux/capabilities`.
+mod linux_capabilities;
 /// `namespaces/ipc`.
 mod namespaces_ipc;
 /// `namespaces/pid`.
 mod namespaces_pid;
 
 /// All isolators. Check, prepare and attach run down it, cleanup runs up it; nothing else in the program lists
-/// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then namespaces.
-pub const ORDER: &[&dyn Isolator] =
-    &[&filesystem_shared::FilesystemShared, &namespaces_ipc::NamespacesIpc, &namespaces_pid::NamespacesPid];
+/// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then
+/// privileges, then namespaces. (When the child does what they ask for is the business of its phases.)
+pub const ORDER: &[&dyn Isolator] = &[
+    &filesystem_shared::FilesystemShared,
+    &linux_capabilities::LinuxCapabilities,
+    &namespaces_ipc::NamespacesIpc,
+    &namespaces_pid::NamespacesPid,
+];
 
 /// The isolators that `isolation = [...]` names; unset, all that this host can do.
 #[must_use]
@@ -107,8 +114,8 @@ pub struct Check<'a> {
     pub spec: &'a Spec,
     /// The host.
     pub host: &'a Host,
-    /// The administrator's word on namespaces.
-    pub policy: &'a crate::config::NamespacesConfig,
+    /// The administrator's word.
+    pub policy: &'a crate::config::Config,
     /// Where the sandboxes of this container lie.
     pub sandboxes: &'a Path,
 }

@@ -42,7 +42,7 @@ impl Isolator for NamespacesIpc {
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
         if cx.spec.namespaces.ipc == Some(Share::Host) {
-            return if cx.policy.allow_host_ipc {
+            return if cx.policy.namespaces.allow_host_ipc {
                 Ok(())
             } else {
                 let message = "sharing the host's ipc namespace is not allowed here (allow_host_ipc = false under \
@@ -53,7 +53,7 @@ impl Isolator for NamespacesIpc {
         check_shm(cx.host)?;
         plan.namespaces.extend([Namespace::Ipc, Namespace::Mount]);
         let step = |action| Step { isolator: NAME.to_owned(), phase: Phase::Mounts, action };
-        plan.steps.push(step(Action::MountShm { size: cx.spec.namespaces.shm_size.or(cx.policy.shm_size) }));
+        plan.steps.push(step(Action::MountShm { size: cx.spec.namespaces.shm_size.or(cx.policy.namespaces.shm_size) }));
         if cx.host.root.at("/dev/mqueue").is_dir() {
             plan.steps.push(step(Action::MountMqueue));
         }

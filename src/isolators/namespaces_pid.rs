@@ -40,7 +40,7 @@ impl Isolator for NamespacesPid {
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
         if cx.spec.namespaces.pid == Some(Share::Host) {
-            return if cx.policy.allow_host_pid {
+            return if cx.policy.namespaces.allow_host_pid {
                 Ok(())
             } else {
                 let message = "sharing the host's pid namespace is not allowed here (allow_host_pid = false under \

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use super::{Action, CapabilityWishes, Namespace, Phase, Plan, Program, Step, UnitSettings};
 use crate::{
-    config::NamespacesConfig,
+    config::Config,
     host::{Host, users},
     isolators::{Check, Isolator, ORDER},
     protocol::{Failure, Stage},
@@ -28,8 +28,8 @@ pub struct Build<'a> {
     pub host: &'a Host,
     /// The isolators that are enabled.
     pub enabled: &'a [&'static dyn Isolator],
-    /// The administrator's word on namespaces.
-    pub policy: &'a NamespacesConfig,
+    /// The administrator's word.
+    pub policy: &'a Config,
 }
 
 /// Plans a start. Reads the host and changes nothing.
@@ -61,7 +61,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
     plan.steps.push(core(Phase::Identity, Action::SetUmask { mask: from.spec.umask }));
     let path = from.spec.working_directory.clone();
     plan.steps.push(core(Phase::Identity, Action::ChangeDirectory { path }));
-    plan.compose_capabilities(uid == 0, from.spec.capabilities.named(), from.host.capabilities());
+    plan.compose_capabilities(uid == 0, &from.spec.capabilities, from.host.capabilities());
     plan.steps.sort_by_key(|step| step.phase);
     Ok(plan)
 }

@@ -8,7 +8,7 @@ use std::mem;
 use serde::{Deserialize, Serialize};
 
 use super::{Action, Phase, Plan, Step, build::CORE};
-use crate::spec::{Capability, CapabilitySet};
+use crate::spec::{Capabilities, Capability, CapabilitySet};
 
 /// What isolators have said so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -83,8 +83,8 @@ impl Plan {
         })
     }
 
-    /// Makes the step of what was said. `insisted` is what the spec names, `kernel` all that there are.
-    pub(super) fn compose_capabilities(&mut self, is_root: bool, insisted: CapabilitySet, kernel: CapabilitySet) {
+    /// Makes the step of what was said for a program of root or another user. `kernel` is all that there are.
+    pub(super) fn compose_capabilities(&mut self, is_root: bool, spec: &Capabilities, kernel: CapabilitySet) {
         let CapabilityWishes { granted, forbidden } = mem::take(&mut self.capabilities);
         let (all, none) = (kernel, CapabilitySet::NONE);
         let untouched = Grant { isolator: CORE, bounding: all, effective: none, required: none };
@@ -92,10 +92,13 @@ impl Plan {
         let Grant { isolator, bounding, effective, required } = granted.unwrap_or(untouched);
         // The kernel gives root's program all of the bounding set at execve(2), whatever it had before.
         let wanted = if is_root { bounding } else { effective };
+        if spec.effective.is_some() && wanted != effective {
+            self.warnings.push(ROOT_HAS_ALL.to_owned());
+        }
         let (kept, without): (Vec<_>, Vec<_>) = forbidden
             .into_iter()
             .filter(|forbidden| bounding.contains(forbidden.capability))
-            .partition(|forbidden| insisted.contains(forbidden.capability));
+            .partition(|forbidden| spec.named().contains(forbidden.capability));
         self.warnings.extend(kept.iter().map(warning));
         if without.is_empty() && !is_granted {
             return;
@@ -115,6 +118,10 @@ impl Plan {
         self.steps.push(Step { isolator: isolator.to_owned(), phase: Phase::Confine, action });
     }
 }
+
+/// What there is to say of a smaller effective set for root.
+const ROOT_HAS_ALL: &str = "capabilities.effective has no say here: the kernel gives a program of root all of the \
+                            bounding set; make capabilities.bounding as small, or set user";
 
 /// What there is to say of a capability that the spec insists on.
 fn warning(kept: &Forbidden) -> String {
@@ -159,6 +166,11 @@ mod tests {
         Some(Grant { isolator: "linux/capabilities", bounding, effective, required: effective })
     }
 
+    /// What a spec says that names these.
+    fn spec(named: CapabilitySet) -> Capabilities {
+        Capabilities { effective: None, bounding: Some(named) }
+    }
+
     #[test]
     fn a_step_comes_of_what_was_said() {
         // grant, forbidden, named by the spec, root? -> bounding, effective, ambient, required, warnings
@@ -181,7 +193,7 @@ mod tests {
             let by = granted.as_ref().map_or("berth", |grant| grant.isolator);
             let case = format!("{granted:?} {forbidden} {named} {is_root}");
             granted.into_iter().for_each(|grant| plan.grant_capabilities(grant));
-            plan.compose_capabilities(is_root, named, KERNEL);
+            plan.compose_capabilities(is_root, &spec(named), KERNEL);
             let sets = plan.capability_sets().unwrap();
             assert_eq!(
                 [sets.bounding, sets.effective, sets.ambient, sets.required],
@@ -200,12 +212,25 @@ mod tests {
     #[test]
     fn nothing_said_is_no_step() {
         let mut plan = plan();
-        plan.compose_capabilities(true, NONE, KERNEL);
+        plan.compose_capabilities(true, &spec(NONE), KERNEL);
         assert_eq!(plan.steps, []);
         // This kernel has no CAP_BPF that could be taken.
         plan.forbid_capability("x/y", Capability::BPF, "it could x");
-        plan.compose_capabilities(true, NONE, CapabilitySet::up_to(38));
+        plan.compose_capabilities(true, &spec(NONE), CapabilitySet::up_to(38));
         assert_eq!(plan.steps, []);
+    }
+
+    #[test]
+    fn root_is_told_that_it_has_all_of_the_bounding_set() {
+        let own = Capabilities { effective: Some(ADMIN), bounding: None };
+        for (is_root, bounding, spec, warnings) in
+            [(true, ASKED, own, 1), (true, ADMIN, own, 0), (false, ASKED, own, 0), (true, ASKED, spec(NONE), 0)]
+        {
+            let mut plan = plan();
+            plan.grant_capabilities(grant(bounding, ADMIN).unwrap());
+            plan.compose_capabilities(is_root, &spec, KERNEL);
+            assert_eq!(plan.warnings.len(), warnings, "{is_root} {bounding}");
+        }
     }
 
     #[test]
@@ -213,7 +238,7 @@ mod tests {
         let mut plan = plan();
         plan.forbid_capability("cgroups/net_cls", Capability::NET_ADMIN, "it could give its traffic another class");
         plan.grant_capabilities(grant(ADMIN, ADMIN).unwrap());
-        plan.compose_capabilities(false, ADMIN, KERNEL);
+        plan.compose_capabilities(false, &spec(ADMIN), KERNEL);
         assert_eq!(
             plan.warnings,
             [

@@ -24,3 +24,4 @@ pub use types::{
     Bytes, Command, Identity, Name, NameError, Namespaces, OnChange, Restart, SandboxMode, Service, Share, Signal,
     Spec, StartLimit, UserName, Volume, VolumeMode,
 };
+pub(crate) use validate::beyond_bounding;

@@ -171,7 +171,7 @@ pub fn has_ended(invocation: &str, unit: &Unit) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        config::NamespacesConfig,
+        config::Config,
         host::Host,
         plan::{Build, build},
         root::Root,
@@ -196,7 +196,7 @@ mod tests {
     fn running(spec: &Spec) -> Record {
         let name: Name = "web".parse().unwrap();
         let host = Host::read(&Root::default());
-        let policy = NamespacesConfig::default();
+        let policy = Config::default();
         let plan = build(Build { name: &name, spec, host: &host, enabled: &[], policy: &policy }).unwrap();
         let run = Run {
             invocation: "a".to_owned(),

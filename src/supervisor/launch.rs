@@ -228,7 +228,7 @@ impl Task {
             spec: &self.spec,
             host: &self.host,
             enabled: &self.enabled,
-            policy: &self.config.namespaces,
+            policy: &self.config,
         })?;
         let all = self.host.root.sandboxes(&self.name);
         plan.place(&sandbox::locate(&all, self.spec.sandbox, &self.invocation));

@@ -2,6 +2,7 @@
 //!
 //! Each word reads from text, or from a number where a number is clear, and writes itself back the same way.
 
+mod capability;
 mod command;
 mod signal;
 mod size;
@@ -16,6 +17,7 @@ use serde::{
     de::{Error, IntoDeserializer, Visitor},
 };
 
+pub use capability::CapabilityWord;
 pub use command::{CommandTable, CommandWord};
 pub use timespan::Timespan;
 pub use umask::Umask;
@@ -83,7 +85,7 @@ macro_rules! words {
     )+};
 }
 
-words!(Timespan, Umask, UserWord, GroupWord);
+words!(CapabilityWord, Timespan, Umask, UserWord, GroupWord);
 
 /// For fields of types whose own serde form is for machines.
 ///
