@@ -4,14 +4,20 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use berth::{
-    plan::{Action, CapabilitySets, Namespace, Phase},
-    protocol::Stage,
-    spec::{Capability, CapabilitySet},
+    config::{Config, Overrides},
+    host::Host,
+    isolators,
+    plan::{Action, Build, CapabilitySets, Namespace, Phase, build},
+    protocol::{Failure, Stage},
+    root::Root,
+    spec::{Capability, CapabilitySet, Outcome, load},
+    sys::process::kill,
 };
+use nix::sys::wait::WaitStatus;
 
 use super::{
     cases::become_user,
-    world::{World, step, tool, until},
+    world::{World, end_of, step, tool, until},
 };
 
 /// All cases by name; a case that returns is good.
@@ -20,11 +26,13 @@ pub const ALL: &[(&str, fn())] = &[
     ("capabilities/without_a_step_are_the_launchers", without_a_step_they_are_the_launchers),
     ("capabilities/are_read_the_same_by_capsh_and_getpcaps", capsh_and_getpcaps_read_the_same),
     ("capabilities/bind_an_init_too", an_init_is_bound_too),
+    ("capabilities/that_an_init_lacks_do_not_end_it", an_init_outlives_a_signal_that_it_may_not_send),
     ("capabilities/bind_in_place", in_place_is_bound),
     ("capabilities/strays_of_the_launcher_are_gone", strays_of_the_launcher_are_gone),
     ("capabilities/hold_for_set_user_id_programs", set_user_id_programs_are_bound),
     ("capabilities/of_files_work_within_the_bounding_set", file_capabilities_work_within_the_bounding_set),
     ("capabilities/are_used", they_are_used),
+    ("capabilities/of_spec_and_berthd_toml_are_as_mesos_has_them", spec_and_berthd_toml_are_as_mesos_has_them),
     ("capabilities/that_the_launcher_lacks_are_a_failure", what_the_launcher_lacks_is_a_failure),
     ("capabilities/come_after_the_directory", the_directory_is_entered_without_them),
 ];
@@ -133,6 +141,20 @@ fn an_init_is_bound_too() {
     }
 }
 
+/// Without CAP_KILL, root's init may not signal a program that has become another user's.
+fn an_init_outlives_a_signal_that_it_may_not_send() {
+    let ids = CapabilitySet::of(&[Capability::SETUID, Capability::SETGID]);
+    let script = "exec setpriv --reuid=12345 --regid=12345 --clear-groups sh -c 'echo ready; sleep 0.3; exit 9'";
+    let mut world = confined(&["sh", "-c", script], 0, ids, ids);
+    world.plan.program.init = true;
+    let mut run = world.launch();
+    assert!(run.launched().success(), "{}", run.stderr());
+    until("ready", || run.stdout().contains("ready").then_some(()));
+    kill(run.main_pid(), libc::SIGTERM).unwrap();
+    let status = end_of(run.main_pid());
+    assert!(matches!(status, WaitStatus::Exited(_, 9)), "{status:?} {}", run.stderr());
+}
+
 fn in_place_is_bound() {
     for uid in [0, USER] {
         let mut world = confined(&["cat", "/proc/self/status"], uid, FEW, RAW);
@@ -155,7 +177,7 @@ fn strays_of_the_launcher_are_gone() {
 /// A copy of a program in the world.
 fn copy(world: &World, program: &str, mode: u32) -> String {
     let copy = world.at(&format!("sandbox/{program}"));
-    fs::copy(Path::new("/bin").join(program), &copy).unwrap();
+    fs::copy(Path::new("/usr/bin").join(program), &copy).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(mode)).unwrap();
     copy.display().to_string()
 }
@@ -206,6 +228,79 @@ fn they_are_used() {
         let script = "perl -e \"$1\" 2>&1; true";
         let output = confined(&["sh", "-c", script, "sh", RAW_SOCKET], uid, bounding, effective).launch().output();
         assert_eq!(output == "has\n", has, "{uid}: {bounding}; {effective}: {output}");
+    }
+}
+
+/// The plan that this spec and this `berthd.toml` make on this kernel.
+fn planned(berthd: &str, spec: &str) -> Result<CapabilitySets, Failure> {
+    let directory = tempfile::tempdir().unwrap();
+    let root = Root::new(directory.path());
+    let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap();
+    let spec = format!("command = ['x']\n{spec}");
+    let files = [
+        ("/proc/sys/kernel/cap_last_cap", last.as_str()),
+        ("/etc/berth/berthd.toml", berthd),
+        ("/etc/berth/containers/web.toml", &spec),
+    ];
+    for (path, text) in files {
+        fs::create_dir_all(root.at(path).parent().unwrap()).unwrap();
+        fs::write(root.at(path), text).unwrap();
+    }
+    let name = "web".parse().unwrap();
+    let config = Config::load(&root, &Overrides::default(), [], &["linux/capabilities"]).unwrap();
+    let Outcome::Good(spec) = load(&root, &config.defaults, &name).unwrap().outcome else { panic!("{spec}") };
+    let host = Host::read(&root);
+    let enabled = isolators::enabled(Some(&["linux/capabilities".to_owned()]), &host);
+    let plan = build(Build { name: &name, spec: &spec, host: &host, enabled: &enabled, policy: &config })?;
+    Ok(plan.capability_sets().unwrap().clone())
+}
+
+/// Mesos `LinuxCapabilitiesIsolatorTest.ROOT_Ping`, as far as there is no executor and no image. Its ping is root's or
+/// has capabilities of its own; here it is a raw socket, of root, of a user, or of a file with CAP_NET_RAW.
+fn spec_and_berthd_toml_are_as_mesos_has_them() {
+    const RAW_ADMIN: &str = "['NET_RAW', 'NET_ADMIN']";
+    const SEARCH: &str = "['DAC_READ_SEARCH']";
+    const ALL_THREE: &str = "['NET_RAW', 'NET_ADMIN', 'DAC_READ_SEARCH']";
+    // The spec's sets, berthd.toml's sets, whether root, a user, and a user's file with CAP_NET_RAW have a raw socket.
+    let table: [([&str; 4], Option<[bool; 3]>); 17] = [
+        (["", "", "", ""], Some([true, false, true])),
+        (["[]", "", "", ""], Some([false, false, false])),
+        (["", "", "[]", ""], Some([false, false, false])),
+        (["", "", "", "[]"], Some([false, false, false])),
+        ([SEARCH, "", "", ""], Some([false, false, false])),
+        (["", "", SEARCH, ""], Some([false, false, false])),
+        ([RAW_ADMIN, "", "", ""], Some([true, true, true])),
+        (["", RAW_ADMIN, "", ""], Some([true, false, true])),
+        (["", "", RAW_ADMIN, ""], Some([true, true, true])),
+        (["", "", "", RAW_ADMIN], Some([true, false, true])),
+        (["[]", RAW_ADMIN, "", ""], Some([true, false, true])),
+        ([SEARCH, ALL_THREE, "", ""], Some([true, false, true])),
+        ([SEARCH, "", "", ALL_THREE], Some([true, false, true])),
+        (["", RAW_ADMIN, RAW_ADMIN, ALL_THREE], Some([true, true, true])),
+        ([RAW_ADMIN, "", SEARCH, ALL_THREE], Some([true, true, true])),
+        ([RAW_ADMIN, "", "", SEARCH], None),
+        (["", RAW_ADMIN, "", SEARCH], None),
+    ];
+    let table_of = |effective: &str, bounding: &str| {
+        let line = |key: &str, set: &str| if set.is_empty() { String::new() } else { format!("{key} = {set}\n") };
+        format!("[capabilities]\n{}{}", line("effective", effective), line("bounding", bounding))
+    };
+    for ([effective, bounding, default, ceiling], has) in table {
+        for (case, user) in [0, USER, USER].into_iter().enumerate() {
+            let spec = format!("user = {user}\n{}", table_of(effective, bounding));
+            let said = planned(&table_of(default, ceiling), &spec);
+            let Some(has) = has else {
+                assert_eq!(said.unwrap_err().stage, Stage::Config, "{spec} {default} {ceiling}");
+                continue;
+            };
+            let program = if case == 2 { "./perl" } else { "perl" };
+            let mut world =
+                confined(&["sh", "-c", "\"$1\" -e \"$2\" 2>&1; true", "sh", program, RAW_SOCKET], user, NONE, NONE);
+            *sets(&mut world) = said.unwrap();
+            tool(&["setcap", "cap_net_raw+ep", &copy(&world, "perl", 0o755)]);
+            let output = world.launch().output();
+            assert_eq!(output == "has\n", has[case], "{program}: {spec} {default} {ceiling}: {output}");
+        }
     }
 }
 
