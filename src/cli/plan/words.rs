@@ -123,15 +123,14 @@ fn action(action: &Action) -> Deed {
 
 /// The sets of capabilities in words, and what is not in them.
 fn capabilities(sets: &CapabilitySets) -> Vec<String> {
-    let said = |name: &str, set: CapabilitySet| {
-        let (words, names) = (set.in_words(CapabilitySet::NAMED | set), set.to_string());
-        let names = if words == names || words.contains(" but ") { String::new() } else { format!(" ({names})") };
-        format!("{name}: {words}{names}")
-    };
-    let mut lines = vec![said("bounding", sets.bounding), said("effective", sets.effective)];
-    if !sets.ambient.is_empty() {
-        lines.push(said("ambient", sets.ambient));
-    }
+    let words = |set: CapabilitySet| set.in_words(CapabilitySet::NAMED | set);
+    let names =
+        if sets.bounding == CapabilitySet::OCI_DEFAULT { format!(" ({})", sets.bounding) } else { String::new() };
+    let mut lines = vec![
+        format!("bounding: {}{names}", words(sets.bounding)),
+        format!("effective: {}", words(sets.effective)),
+        format!("ambient: {}", words(sets.ambient)),
+    ];
     let without = |Forbidden { capability, isolator, reason }: &Forbidden| {
         format!("without {capability}, by which {reason} ({isolator})")
     };
