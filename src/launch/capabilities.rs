@@ -6,9 +6,13 @@
 
 use std::io;
 
-use rustix::thread::{
-    self, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
-    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
+use rustix::{
+    io::Errno,
+    thread::{
+        self, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
+        configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+        set_keep_capabilities,
+    },
 };
 
 use super::failure::{failure, refusal};
@@ -41,13 +45,13 @@ pub(super) fn prepare(sets: &CapabilitySets) -> Result<(), Failure> {
 /// Takes a capability out of the bounding set, where it may be gone already. False if the kernel has no such one.
 fn drop_from_bounding(capability: Capability) -> io::Result<bool> {
     let one = raw(capability.into());
+    let Err(errno) = remove_capability_from_bounding_set(one) else { return Ok(true) };
     match capability_is_in_bounding_set(one) {
-        Ok(true) => remove_capability_from_bounding_set(one)?,
-        Ok(false) => {}
-        Err(rustix::io::Errno::INVAL) => return Ok(false),
-        Err(errno) => return Err(errno.into()),
+        // Who may not take it out need not, if it is not there.
+        Ok(false) => Ok(true),
+        Err(Errno::INVAL) => Ok(false),
+        _ => Err(errno.into()),
     }
-    Ok(true)
 }
 
 /// Gives the process the program's sets, as far as the launcher has them: the ambient set last, since it can hold

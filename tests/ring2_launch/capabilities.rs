@@ -34,6 +34,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("capabilities/are_used", they_are_used),
     ("capabilities/of_spec_and_berthd_toml_are_as_mesos_has_them", spec_and_berthd_toml_are_as_mesos_has_them),
     ("capabilities/that_the_launcher_lacks_are_a_failure", what_the_launcher_lacks_is_a_failure),
+    ("capabilities/that_are_gone_need_not_be_dropped", what_is_gone_need_not_be_dropped),
     ("capabilities/come_after_the_directory", the_directory_is_entered_without_them),
 ];
 
@@ -318,6 +319,25 @@ fn what_the_launcher_lacks_is_a_failure() {
         let (status, failure) = world(resource).launch().failure();
         assert_eq!((status, failure.stage, failure.errno), (218, Stage::Confine, Some(libc::EPERM)), "{failure:?}");
         assert!(failure.message.contains("cannot give the program SYS_RESOURCE"), "{failure:?}");
+    }
+}
+
+/// Without CAP_SETPCAP nothing can be dropped; and where nothing is to be dropped, nothing has to be.
+fn what_is_gone_need_not_be_dropped() {
+    let gone = CapabilitySet::of(&[Capability::SETPCAP, Capability::MAC_ADMIN]);
+    let left = CapabilitySet::NAMED - gone;
+    for (bounding, errno) in [(left, None), (left - RAW, Some(libc::EPERM))] {
+        let mut world = confined(&["cat", "/proc/self/status"], 0, bounding, bounding);
+        world.prelude = "exec setpriv --bounding-set -setpcap,-mac_admin \"$0\" web".to_owned();
+        let mut run = world.launch();
+        match errno {
+            None => assert_eq!(read(&run.output())[3], bounding & ours()),
+            Some(_) => {
+                let (status, failure) = run.failure();
+                assert_eq!((status, failure.stage, failure.errno), (218, Stage::Confine, errno), "{failure:?}");
+                assert!(failure.message.contains("take NET_RAW out of the bounding set"), "{failure:?}");
+            }
+        }
     }
 }
 
