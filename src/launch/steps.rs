@@ -15,8 +15,23 @@ use crate::{
     sys::mount::{self, Denied},
 };
 
-/// Refuses a plan whose mounts would reach the host; nothing has been done yet.
+/// Refuses a plan whose steps would not do what they say; nothing has been done yet.
 pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
+    check_mounts(plan)?;
+    let at = |is: fn(&Action) -> bool| plan.steps.iter().position(|step| is(&step.action));
+    match (at(|a| matches!(a, Action::SetIdentity { .. })), at(|a| matches!(a, Action::SetCapabilities(_)))) {
+        (Some(identity), Some(capabilities)) if identity < capabilities => Ok(()),
+        (_, None) => Ok(()),
+        _ => {
+            let message = "the plan sets capabilities without becoming a user first; this is a bug of berthd, please \
+                           report it";
+            Err(refusal(Stage::Confine, None, message))
+        }
+    }
+}
+
+/// Refuses a plan whose mounts would reach the host.
+fn check_mounts(plan: &Plan) -> Result<(), Failure> {
     let is_mount = |action: &Action| {
         matches!(
             action,
@@ -48,6 +63,7 @@ pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
         Action::MountShm { size } => mount_shm(*size),
         Action::MountMqueue => mount_mqueue(),
         Action::SetIdentity { uid, gid, groups } => {
+            // Part of that step, and the last moment at which it can be done.
             plan.capability_sets().map_or(Ok(()), capabilities::prepare)?;
             set_identity(*uid, *gid, groups)
         }
@@ -149,7 +165,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::plan::{CapabilityWishes, Phase, Program, Step, UnitSettings};
+    use crate::plan::{CapabilitySets, CapabilityWishes, Phase, Program, Step, UnitSettings};
 
     /// A plan of nothing but these.
     fn plan(namespaces: &[Namespace], actions: &[Action]) -> Plan {
@@ -167,6 +183,17 @@ mod tests {
             program,
             warnings: vec![],
             capabilities: CapabilityWishes::default(),
+        }
+    }
+
+    #[test]
+    fn no_plan_sets_capabilities_before_the_user() {
+        let user = || Action::SetIdentity { uid: 0, gid: 0, groups: vec![] };
+        let sets = || Action::SetCapabilities(CapabilitySets::default());
+        for (actions, good) in
+            [(vec![user(), sets()], true), (vec![user()], true), (vec![sets()], false), (vec![sets(), user()], false)]
+        {
+            assert_eq!(check(&plan(&[], &actions)).is_ok(), good, "{actions:?}");
         }
     }
 

@@ -86,36 +86,48 @@ impl Plan {
     /// Makes the step of what was said for a program of root or another user. `kernel` is all that there are.
     pub(super) fn compose_capabilities(&mut self, is_root: bool, spec: &Capabilities, kernel: CapabilitySet) {
         let CapabilityWishes { granted, forbidden } = mem::take(&mut self.capabilities);
-        let (all, none) = (kernel, CapabilitySet::NONE);
-        let untouched = Grant { isolator: CORE, bounding: all, effective: none, required: none };
         let is_granted = granted.is_some();
-        let Grant { isolator, bounding, effective, required } = granted.unwrap_or(untouched);
-        // The kernel gives root's program all of the bounding set at execve(2), whatever it had before.
-        let wanted = if is_root { bounding } else { effective };
-        if spec.effective.is_some() && wanted != effective {
+        let grant = granted.unwrap_or(Grant::of_nobody(kernel));
+        if is_root && spec.effective.is_some() && grant.effective != grant.bounding {
             self.warnings.push(ROOT_HAS_ALL.to_owned());
         }
         let (kept, without): (Vec<_>, Vec<_>) = forbidden
             .into_iter()
-            .filter(|forbidden| bounding.contains(forbidden.capability))
+            .filter(|forbidden| grant.bounding.contains(forbidden.capability))
             .partition(|forbidden| spec.named().contains(forbidden.capability));
         self.warnings.extend(kept.iter().map(warning));
-        if without.is_empty() && !is_granted {
-            return;
+        if is_granted || !without.is_empty() {
+            let (isolator, action) = (grant.isolator, Action::SetCapabilities(grant.sets(is_root, without)));
+            self.steps.push(Step { isolator: isolator.to_owned(), phase: Phase::Confine, action });
         }
-        let taken = without.iter().map(|forbidden| CapabilitySet::from(forbidden.capability)).collect();
-        let effective = wanted - taken;
-        let ambient = if is_root { CapabilitySet::NONE } else { effective };
-        let sets = CapabilitySets {
-            bounding: bounding - taken,
+    }
+}
+
+impl Grant {
+    /// Where nobody grants, all stays as it is.
+    fn of_nobody(kernel: CapabilitySet) -> Self {
+        let none = CapabilitySet::NONE;
+        Self { isolator: CORE, bounding: kernel, effective: none, required: none }
+    }
+
+    /// The sets of a program of root or another user, less what is forbidden.
+    fn sets(self, is_root: bool, without: Vec<Forbidden>) -> CapabilitySets {
+        let taken = without.iter().map(|forbidden| forbidden.capability.into()).collect();
+        let bounding = self.bounding - taken;
+        // The kernel gives a program of root all of the bounding set at execve(2), whatever it had before, and takes an
+        // ordinary user's all that is not ambient.
+        let (effective, ambient) = match is_root {
+            true => (bounding, CapabilitySet::NONE),
+            false => (self.effective - taken, self.effective - taken),
+        };
+        CapabilitySets {
+            bounding,
             effective,
             inheritable: ambient,
             ambient,
-            required: required & effective,
+            required: self.required & effective,
             without,
-        };
-        let action = Action::SetCapabilities(sets);
-        self.steps.push(Step { isolator: isolator.to_owned(), phase: Phase::Confine, action });
+        }
     }
 }
 
