@@ -117,6 +117,22 @@ fn a_user_has_what_it_is_given_and_keeps_it() {
 }
 
 #[test]
+fn a_ceiling_may_come_from_the_environment() {
+    let world = World::new(40, "", "");
+    let load = |value: &str| {
+        let variable = ("BERTHD_CAPABILITIES__BOUNDING".to_owned(), value.to_owned());
+        Config::load(&world.root, &Overrides::default(), [variable], &[])
+    };
+    let raw = CapabilitySet::of(&[Capability::NET_RAW, Capability::KILL]);
+    assert_eq!(load("[CAP_NET_RAW, kill]").unwrap().capabilities.bounding, Some(raw));
+    let errors = load("[NET_RWA]").unwrap_err();
+    assert_eq!(
+        errors[0].to_string(),
+        "$BERTHD_CAPABILITIES__BOUNDING: capabilities.bounding.0: \"NET_RWA\" is no capability (did you mean \"NET_RAW\"?)"
+    );
+}
+
+#[test]
 fn all_is_what_the_kernel_has_and_not_asked_for_by_name() {
     for (last, berthd, spec) in [
         (40, "", "capabilities.bounding = ['ALL']"),
