@@ -59,12 +59,12 @@ impl World {
     /// The plan, with these isolators.
     fn plan_with(&self, enabled: &[&'static dyn Isolator]) -> Result<Plan, Failure> {
         let (host, config) = (Host::read(&self.root), self.config());
-        build(Build { name: &name(), spec: &self.spec(), host: &host, enabled, policy: &config })
+        build(Build { name: &name(), spec: &self.spec(), host: &host, enabled, config: &config })
     }
 
     /// The plan, with the isolators that are enabled.
     fn plan(&self) -> Result<Plan, Failure> {
-        self.plan_with(&isolators::enabled(self.config().isolation.as_deref(), &Host::read(&self.root)))
+        self.plan_with(&isolators::enabled(&self.config(), &Host::read(&self.root)))
     }
 
     /// The sets of the plan.

@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-use super::{Level, ManagerChoice};
+use super::{Level, ManagerChoice, NetClsBackend};
 use crate::{
     source::{Shape, keys},
     spec::{
         Bytes,
         fragment::{CapabilitiesFragment, Fragment},
-        words::{Timespan, choice, optional},
+        words::{Half, Ranges, Timespan, choice, optional},
     },
 };
 
@@ -25,10 +25,14 @@ pub struct ConfigFragment {
     pub defaults: Option<Fragment>,
     /// What specs may ask of namespaces.
     pub namespaces: Option<NamespacesFragment>,
+    /// Handles for containers' packets.
+    pub net_cls: Option<NetClsFragment>,
     /// What specs get of capabilities that ask for none, and can ask for at most.
     pub capabilities: Option<CapabilitiesFragment>,
     /// How long sandboxes are kept.
     pub sandbox: Option<SandboxFragment>,
+    /// What is measured.
+    pub statistics: Option<StatisticsFragment>,
     /// What berthd says.
     pub log: Option<LogFragment>,
 }
@@ -46,6 +50,23 @@ pub struct NamespacesFragment {
     pub shm_size: Option<Bytes>,
 }
 
+/// `[net_cls]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct NetClsFragment {
+    /// The upper 16 bits of every handle. Defaults to none: the operator sets the handles.
+    pub primary_handle: Option<Half>,
+    /// What berthd chooses the lower 16 bits from. Defaults to `0x0001-0xffff`.
+    pub secondary_handles: Option<Ranges>,
+    /// What tags. Defaults to `auto`.
+    #[serde(default, deserialize_with = "choice")]
+    pub backend: Option<NetClsBackend>,
+    /// How long a handle rests before another container gets it. Defaults to `1min`.
+    pub reuse_delay: Option<Timespan>,
+    /// Whether `net_cls` may be used though it ends matching by cgroup2 on this kernel. Defaults to false.
+    pub accept_v2_match_loss: Option<bool>,
+}
+
 /// `[sandbox]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -54,6 +75,14 @@ pub struct SandboxFragment {
     pub keep: Option<u32>,
     /// How long. Defaults to `7d`.
     pub max_age: Option<Timespan>,
+}
+
+/// `[statistics]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct StatisticsFragment {
+    /// How often. Defaults to `15s`.
+    pub interval: Option<Timespan>,
 }
 
 /// `[log]`.
@@ -70,8 +99,10 @@ impl Shape for ConfigFragment {
         let own = [
             ("", keys::<Self>()),
             ("namespaces", keys::<NamespacesFragment>()),
+            ("net_cls", keys::<NetClsFragment>()),
             ("capabilities", keys::<CapabilitiesFragment>()),
             ("sandbox", keys::<SandboxFragment>()),
+            ("statistics", keys::<StatisticsFragment>()),
             ("log", keys::<LogFragment>()),
         ];
         let defaults = Fragment::tables().into_iter().map(|(table, keys)| {

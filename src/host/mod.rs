@@ -6,6 +6,12 @@ use serde::Serialize;
 
 use crate::{root::Root, spec::CapabilitySet};
 
+/// Control groups.
+pub mod cgroups;
+/// Mounts.
+pub mod mounts;
+/// The network.
+pub mod network;
 /// Users and groups.
 pub mod users;
 

@@ -7,14 +7,13 @@
 
 use std::fs;
 
-use super::{Check, Isolator, Refusal, Support};
+use super::{Check, Isolator, Recorded, Refusal, Support};
 use crate::{
     error::reason,
     host::Host,
+    observe::ContainerStatus,
     plan::{Grant, Plan},
-    root::Root,
     spec::{Capabilities, CapabilitySet, Spec},
-    state::Run,
     sys::proc::ProcCapabilities,
 };
 
@@ -48,7 +47,7 @@ impl Isolator for LinuxCapabilities {
     }
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
-        let (spec, default) = (&cx.spec.capabilities, &cx.policy.capabilities);
+        let (spec, default) = (&cx.spec.capabilities, &cx.config.capabilities);
         let Filled { bounding, effective } = fill_in(spec, default)?;
         let kernel = cx.host.capabilities();
         // A ceiling is no wish, and who says "all" takes what there is.
@@ -71,12 +70,12 @@ impl Isolator for LinuxCapabilities {
         differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
 
-    fn status(&self, root: &Root, run: &Run) -> Result<Option<String>, String> {
-        let (Some(process), Some(_)) = (run.process, run.plan.capability_sets()) else { return Ok(None) };
+    fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
+        let (Some(process), Some(_)) = (cx.run.process, cx.run.plan.capability_sets()) else { return Ok(None) };
         let unreadable = |what: String, error: &std::io::Error| format!("cannot read {what}: {}", reason(error));
-        let sets = ProcCapabilities::read(&root.at("/proc"), process.pid)
+        let sets = ProcCapabilities::read(&cx.root.at("/proc"), process.pid)
             .map_err(|error| unreadable(format!("/proc/{}/status", process.pid), &error))?;
-        let last = fs::read_to_string(root.at(LAST)).map_err(|error| unreadable(LAST.to_owned(), &error))?;
+        let last = fs::read_to_string(cx.root.at(LAST)).map_err(|error| unreadable(LAST.to_owned(), &error))?;
         let all = last.trim().parse().map_or(CapabilitySet::NAMED, CapabilitySet::up_to);
         let words = |bits| CapabilitySet::from_bits(bits).in_words(all);
         let [bounding, effective, ambient] = [sets.bounding, sets.effective, sets.ambient].map(words);

@@ -18,6 +18,7 @@ mod child;
 mod environment;
 mod failure;
 mod gate;
+mod guard;
 mod in_place;
 mod init;
 mod interpreter;

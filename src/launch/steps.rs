@@ -7,6 +7,7 @@ use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 use super::{
     bind, capabilities,
     failure::{failure, refusal},
+    guard,
 };
 use crate::{
     plan::{Action, Namespace, Plan},
@@ -40,6 +41,7 @@ fn check_mounts(plan: &Plan) -> Result<(), Failure> {
                 | Action::MountProc
                 | Action::MountShm { .. }
                 | Action::MountMqueue
+                | Action::GuardCgroups
         )
     };
     let private = plan.namespaces.contains(&Namespace::Mount);
@@ -62,6 +64,7 @@ pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
         Action::MountProc => mount_at(Path::new("/proc"), c"proc", &[], Denied::Programs),
         Action::MountShm { size } => mount_shm(*size),
         Action::MountMqueue => mount_mqueue(),
+        Action::GuardCgroups => guard::guard_cgroups(),
         Action::SetIdentity { uid, gid, groups } => {
             // Part of that step, and the last moment at which it can be done.
             plan.capability_sets().map_or(Ok(()), capabilities::prepare)?;
@@ -179,6 +182,7 @@ mod tests {
             unit: UnitSettings::default(),
             namespaces: namespaces.iter().copied().collect::<BTreeSet<_>>(),
             sandbox: None,
+            tag: None,
             steps,
             program,
             warnings: vec![],

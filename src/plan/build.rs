@@ -28,8 +28,8 @@ pub struct Build<'a> {
     pub host: &'a Host,
     /// The isolators that are enabled.
     pub enabled: &'a [&'static dyn Isolator],
-    /// The administrator's word.
-    pub policy: &'a Config,
+    /// With which configuration.
+    pub config: &'a Config,
 }
 
 /// Plans a start. Reads the host and changes nothing.
@@ -43,6 +43,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
         unit: UnitSettings::of(from.spec),
         namespaces: BTreeSet::new(),
         sandbox: None,
+        tag: None,
         steps: Vec::new(),
         program: program(from.name, from.spec, &account)?,
         warnings: Vec::new(),
@@ -69,7 +70,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
 /// Asks each enabled isolator, and refuses what only a disabled one could give.
 fn isolate(from: Build<'_>, plan: &mut Plan) -> Result<(), Failure> {
     let sandboxes = from.host.root.sandboxes(from.name);
-    let check = Check { spec: from.spec, host: from.host, policy: from.policy, sandboxes: &sandboxes };
+    let check = Check { spec: from.spec, host: from.host, config: from.config, sandboxes: &sandboxes };
     for isolator in ORDER {
         let name = isolator.name();
         if from.enabled.iter().any(|enabled| enabled.name() == name) {

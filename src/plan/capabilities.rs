@@ -166,6 +166,7 @@ mod tests {
             unit: UnitSettings::default(),
             namespaces: BTreeSet::new(),
             sandbox: None,
+            tag: None,
             steps: vec![],
             program: Program { executable: "x".to_owned(), argv: vec![], environment: vec![], init: false },
             warnings: vec![],

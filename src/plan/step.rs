@@ -57,6 +57,9 @@ pub enum Action {
     },
     /// A `/dev/mqueue` for the new ipc namespace, where the host has one (mq_overview(7)).
     MountMqueue,
+    /// Make every mount of control groups read-only, but for the container's own cgroup: whoever could write in others
+    /// could leave its own, and with it its limits and its handle.
+    GuardCgroups,
     /// setgroups(2), setgid(2), setuid(2).
     SetIdentity {
         /// User.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, Capabilities, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
+    Bytes, Capabilities, HandleChoice, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
     words::{self, CapabilityWord, CommandWord, GroupWord, Timespan, Umask, UserWord, choice, optional},
 };
 use crate::source::{Shape, keys};
@@ -40,6 +40,8 @@ pub struct Fragment {
     pub volumes: Option<Vec<VolumeFragment>>,
     /// Namespaces.
     pub namespaces: Option<NamespacesFragment>,
+    /// The network.
+    pub network: Option<NetworkFragment>,
     /// What of root's power it has.
     pub capabilities: Option<CapabilitiesFragment>,
     /// What the service manager decides.
@@ -72,6 +74,15 @@ pub struct NamespacesFragment {
     /// Size of a private `/dev/shm`. Defaults to `berthd.toml`'s, else half of RAM.
     #[serde(default, deserialize_with = "optional")]
     pub shm_size: Option<Bytes>,
+}
+
+/// `[network]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct NetworkFragment {
+    /// The net_cls handle. Defaults to `auto` where `cgroups/net_cls` is enabled.
+    #[serde(default, deserialize_with = "optional")]
+    pub handle: Option<HandleChoice>,
 }
 
 /// `[capabilities]`, of a spec and of `berthd.toml`.
@@ -139,6 +150,7 @@ impl Shape for Fragment {
             ("command", keys::<words::CommandTable>()),
             ("volumes", keys::<VolumeFragment>()),
             ("namespaces", keys::<NamespacesFragment>()),
+            ("network", keys::<NetworkFragment>()),
             ("capabilities", keys::<CapabilitiesFragment>()),
             ("service", keys::<ServiceFragment>()),
             ("service.start_limit", keys::<StartLimitFragment>()),

@@ -249,10 +249,11 @@ fn planned(berthd: &str, spec: &str) -> Result<CapabilitySets, Failure> {
     }
     let name = "web".parse().unwrap();
     let config = Config::load(&root, &Overrides::default(), [], &["linux/capabilities"]).unwrap();
+    let config = Config { isolation: Some(vec!["linux/capabilities".to_owned()]), ..config };
     let Outcome::Good(spec) = load(&root, &config.defaults, &name).unwrap().outcome else { panic!("{spec}") };
     let host = Host::read(&root);
-    let enabled = isolators::enabled(Some(&["linux/capabilities".to_owned()]), &host);
-    let plan = build(Build { name: &name, spec: &spec, host: &host, enabled: &enabled, policy: &config })?;
+    let enabled = isolators::enabled(&config, &host);
+    let plan = build(Build { name: &name, spec: &spec, host: &host, enabled: &enabled, config: &config })?;
     Ok(plan.capability_sets().unwrap().clone())
 }
 

@@ -374,6 +374,7 @@ fn plan(argv: &[&str], sandbox: &Path) -> Plan {
         unit: UnitSettings::default(),
         namespaces: [Namespace::Mount, Namespace::Pid, Namespace::Ipc].into(),
         sandbox: Some(sandbox.to_owned()),
+        tag: None,
         steps: vec![
             step(Phase::Namespaces, Action::IsolateMounts),
             step(Phase::Mounts, Action::MountProc),

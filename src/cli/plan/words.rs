@@ -6,7 +6,7 @@ use super::Deed;
 use crate::{
     cli::phrase,
     clock,
-    plan::{Action, Bind, CapabilitySets, Forbidden, Namespace, Plan, Source, UnitSettings},
+    plan::{Action, Bind, CapabilitySets, Forbidden, Namespace, Plan, Source, Tag, TagHandle, UnitSettings},
     spec::CapabilitySet,
 };
 
@@ -53,6 +53,7 @@ pub fn daemon(plan: &Plan) -> Vec<Deed> {
         |path| path.display().to_string(),
     );
     let mut deeds = vec![Deed::new(format!("writes down the run, then makes its sandbox, {sandbox}"))];
+    deeds.extend(plan.tag.as_ref().map(tag));
     let mut isolators: Vec<&str> = plan.steps.iter().map(|step| step.isolator.as_str()).collect();
     isolators.retain(|name| *name != "berth");
     isolators.dedup();
@@ -61,6 +62,19 @@ pub fn daemon(plan: &Plan) -> Vec<Deed> {
         deeds.push(Deed::new(format!("prepares and attaches {names}, while the launcher waits")));
     }
     deeds
+}
+
+/// The tag of the container's packets.
+fn tag(tag: &Tag) -> Deed {
+    let backends = tag.backends.iter().map(|backend| backend.as_str()).collect::<Vec<_>>().join(" and ");
+    let text = match &tag.handle {
+        TagHandle::Auto { .. } => {
+            format!("tags its packets, by {backends}, with the lowest free handle of {}", tag.handle)
+        }
+        TagHandle::Fixed(handle) => format!("tags its packets, by {backends}, with the handle {handle}"),
+        TagHandle::Unmanaged => "makes a net_cls cgroup for it, whose class the operator sets".to_owned(),
+    };
+    Deed { isolator: Some("cgroups/net_cls".to_owned()), ..Deed::new(text) }
 }
 
 /// What is done between the child's birth and the program.
@@ -109,6 +123,7 @@ fn action(action: &Action) -> Deed {
             format!("mounts a /dev/shm of its own, {size}")
         }
         Action::MountMqueue => "mounts a /dev/mqueue of its own".to_owned(),
+        Action::GuardCgroups => "makes control groups read-only, but for its own".to_owned(),
         Action::SetIdentity { uid, gid, groups } => {
             let groups = groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
             let groups = if groups.is_empty() { "none".to_owned() } else { groups };

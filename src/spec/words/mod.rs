@@ -4,6 +4,8 @@
 
 mod capability;
 mod command;
+mod handle;
+mod ranges;
 mod signal;
 mod size;
 mod timespan;
@@ -19,6 +21,8 @@ use serde::{
 
 pub use capability::CapabilityWord;
 pub use command::{CommandTable, CommandWord};
+pub use handle::Half;
+pub use ranges::Ranges;
 pub use timespan::Timespan;
 pub use umask::Umask;
 pub use user::{GroupWord, UserWord};
@@ -85,7 +89,7 @@ macro_rules! words {
     )+};
 }
 
-words!(CapabilityWord, Timespan, Umask, UserWord, GroupWord);
+words!(CapabilityWord, Half, Timespan, Umask, UserWord, GroupWord);
 
 /// For fields of types whose own serde form is for machines.
 ///
