@@ -7,7 +7,7 @@ use crate::{
     source::{Shape, keys},
     spec::{
         Bytes,
-        fragment::Fragment,
+        fragment::{CapabilitiesFragment, Fragment},
         words::{Half, Ranges, Timespan, choice, optional},
     },
 };
@@ -27,6 +27,8 @@ pub struct ConfigFragment {
     pub namespaces: Option<NamespacesFragment>,
     /// Handles for containers' packets.
     pub net_cls: Option<NetClsFragment>,
+    /// What specs get of capabilities that ask for none, and can ask for at most.
+    pub capabilities: Option<CapabilitiesFragment>,
     /// How long sandboxes are kept.
     pub sandbox: Option<SandboxFragment>,
     /// What is measured.
@@ -98,6 +100,7 @@ impl Shape for ConfigFragment {
             ("", keys::<Self>()),
             ("namespaces", keys::<NamespacesFragment>()),
             ("net_cls", keys::<NetClsFragment>()),
+            ("capabilities", keys::<CapabilitiesFragment>()),
             ("sandbox", keys::<SandboxFragment>()),
             ("statistics", keys::<StatisticsFragment>()),
             ("log", keys::<LogFragment>()),
@@ -116,6 +119,12 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::spec::{ALL_WORD, Capability};
+
+    /// The schema of a spec.
+    const CONTAINER: &str = include_str!("../../packaging/schema/berth.container.schema.json");
+    /// The schema of `berthd.toml`.
+    const BERTHD: &str = include_str!("../../packaging/schema/berthd.schema.json");
 
     /// The keys that a schema has for a table.
     fn properties<'a>(schema: &'a Value, table: &str) -> BTreeSet<&'a str> {
@@ -130,10 +139,17 @@ mod tests {
     }
 
     #[test]
+    fn schemas_have_every_capability() {
+        let names: Vec<&str> = [ALL_WORD].into_iter().chain(Capability::NAMED.iter().map(|(_, name)| *name)).collect();
+        for text in [CONTAINER, BERTHD] {
+            let schema: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(schema["$defs"]["capability"]["anyOf"][0]["enum"], serde_json::json!(names));
+        }
+    }
+
+    #[test]
     fn schemas_have_the_keys_that_are_read() {
-        let container = include_str!("../../packaging/schema/berth.container.schema.json");
-        let berthd = include_str!("../../packaging/schema/berthd.schema.json");
-        for (text, tables) in [(container, Fragment::tables()), (berthd, ConfigFragment::tables())] {
+        for (text, tables) in [(CONTAINER, Fragment::tables()), (BERTHD, ConfigFragment::tables())] {
             let schema: Value = serde_json::from_str(text).unwrap();
             for (table, keys) in tables {
                 assert!(!keys.is_empty(), "{table}");

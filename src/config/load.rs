@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{
     Config, ConfigFragment, LogConfig, NamespacesConfig, NetClsConfig, Overrides, SandboxConfig, StatisticsConfig,
+    capabilities,
     fragment::{LogFragment, NamespacesFragment, NetClsFragment, SandboxFragment, StatisticsFragment},
 };
 use crate::{
@@ -88,6 +89,7 @@ impl Config {
             errors.extend(stack.error(&error.path, Part::Value, &error.kind.to_string(), 0));
             ConfigFragment::default()
         });
+        capabilities::check(&fragment, &stack, &mut errors);
         let net_cls = net_cls(fragment.net_cls.unwrap_or_default(), &stack, &mut errors);
         defaults.primary_handle = net_cls.primary_handle;
         let statistics = statistics(fragment.statistics.unwrap_or_default(), &stack, &mut errors);
@@ -108,6 +110,7 @@ impl Config {
             defaults,
             namespaces: namespaces.into(),
             net_cls,
+            capabilities: fragment.capabilities.unwrap_or_default().into(),
             sandbox: fragment.sandbox.unwrap_or_default().into(),
             statistics,
             log: fragment.log.unwrap_or_default().into(),

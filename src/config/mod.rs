@@ -1,5 +1,6 @@
 //! berthd's own configuration: `berthd.toml`, drop-ins, `BERTHD_*`, flags, in rising precedence.
 
+mod capabilities;
 mod fragment;
 mod load;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use fragment::ConfigFragment;
 
-use crate::spec::{Bytes, Defaults, words::Timespan};
+use crate::spec::{Bytes, Capabilities, Defaults, words::Timespan};
 
 /// What berthd is told.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -25,6 +26,8 @@ pub struct Config {
     pub namespaces: NamespacesConfig,
     /// Handles for containers' packets.
     pub net_cls: NetClsConfig,
+    /// What specs get of capabilities that say nothing of them; `bounding` is the ceiling of all.
+    pub capabilities: Capabilities,
     /// How long sandboxes are kept.
     pub sandbox: SandboxConfig,
     /// What is measured.

@@ -20,6 +20,8 @@ use crate::{
 pub mod cgroups_net_cls;
 /// `filesystem/shared`.
 mod filesystem_shared;
+/// `linux/capabilities`.
+mod linux_capabilities;
 /// `namespaces/ipc`.
 mod namespaces_ipc;
 /// `namespaces/pid`.
@@ -30,10 +32,12 @@ mod shared;
 pub use shared::{Shared, Specs};
 
 /// All isolators. Check, prepare and attach run down it, cleanup runs up it; nothing else in the program lists
-/// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then cgroups, then namespaces.
+/// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then cgroups, then privileges, then
+/// namespaces. (When the child does what they ask for is the business of its phases.)
 pub const ORDER: &[&dyn Isolator] = &[
     &filesystem_shared::FilesystemShared,
     &cgroups_net_cls::CgroupsNetCls,
+    &linux_capabilities::LinuxCapabilities,
     &namespaces_ipc::NamespacesIpc,
     &namespaces_pid::NamespacesPid,
 ];

@@ -13,6 +13,7 @@
 
 mod berthd;
 mod bind;
+mod capabilities;
 mod child;
 mod environment;
 mod failure;

@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path};
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 
 use super::{
-    bind,
+    bind, capabilities,
     failure::{failure, refusal},
     guard,
 };
@@ -19,8 +19,23 @@ use crate::{
     },
 };
 
-/// Refuses a plan whose mounts would reach the host; nothing has been done yet.
+/// Refuses a plan whose steps would not do what they say; nothing has been done yet.
 pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
+    check_mounts(plan)?;
+    let at = |is: fn(&Action) -> bool| plan.steps.iter().position(|step| is(&step.action));
+    match (at(|a| matches!(a, Action::SetIdentity { .. })), at(|a| matches!(a, Action::SetCapabilities(_)))) {
+        (Some(identity), Some(capabilities)) if identity < capabilities => Ok(()),
+        (_, None) => Ok(()),
+        _ => {
+            let message = "the plan sets capabilities without becoming a user first; this is a bug of berthd, please \
+                           report it";
+            Err(refusal(Stage::Confine, None, message))
+        }
+    }
+}
+
+/// Refuses a plan whose mounts would reach the host.
+fn check_mounts(plan: &Plan) -> Result<(), Failure> {
     let is_mount = |action: &Action| {
         matches!(
             action,
@@ -54,12 +69,17 @@ pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
         Action::MountMqueue => mount_mqueue(),
         Action::GuardCgroups => guard::guard_cgroups(),
         Action::DenyUserNamespaces => deny_user_namespaces(),
-        Action::SetIdentity { uid, gid, groups } => set_identity(*uid, *gid, groups),
+        Action::SetIdentity { uid, gid, groups } => {
+            // Part of that step, and the last moment at which it can be done.
+            plan.capability_sets().map_or(Ok(()), capabilities::prepare)?;
+            set_identity(*uid, *gid, groups)
+        }
         Action::SetUmask { mask } => {
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(*mask));
             Ok(())
         }
         Action::ChangeDirectory { path } => change_directory(path.as_deref().or(plan.sandbox.as_deref())),
+        Action::SetCapabilities(sets) => capabilities::set(sets),
     }
 }
 
@@ -160,7 +180,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::plan::{Phase, Program, Step, UnitSettings};
+    use crate::plan::{CapabilitySets, CapabilityWishes, Phase, Program, Step, UnitSettings};
 
     /// A plan of nothing but these.
     fn plan(namespaces: &[Namespace], actions: &[Action]) -> Plan {
@@ -178,6 +198,18 @@ mod tests {
             steps,
             program,
             warnings: vec![],
+            capabilities: CapabilityWishes::default(),
+        }
+    }
+
+    #[test]
+    fn no_plan_sets_capabilities_before_the_user() {
+        let user = || Action::SetIdentity { uid: 0, gid: 0, groups: vec![] };
+        let sets = || Action::SetCapabilities(CapabilitySets::default());
+        for (actions, good) in
+            [(vec![user(), sets()], true), (vec![user()], true), (vec![sets()], false), (vec![sets(), user()], false)]
+        {
+            assert_eq!(check(&plan(&[], &actions)).is_ok(), good, "{actions:?}");
         }
     }
 

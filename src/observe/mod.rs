@@ -168,7 +168,7 @@ pub struct SpecStatus {
     pub pending: Vec<String>,
     /// Mistakes, `file:line:column: key: message`, one each.
     pub errors: Vec<String>,
-    /// Doubts, in the same form.
+    /// Doubts, in the same form; then those about the plan of the present run, a sentence each.
     pub warnings: Vec<String>,
 }
 

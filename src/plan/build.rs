@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::{Action, Namespace, Phase, Plan, Program, Step, UnitSettings};
+use super::{Action, CapabilityWishes, Namespace, Phase, Plan, Program, Step, UnitSettings};
 use crate::{
     config::Config,
     host::{Host, users},
@@ -15,7 +15,7 @@ use crate::{
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Who asks for the steps that every container gets.
-const CORE: &str = "berth";
+pub(super) const CORE: &str = "berth";
 
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
         steps: Vec::new(),
         program: program(from.name, from.spec, &account)?,
         warnings: Vec::new(),
+        capabilities: CapabilityWishes::default(),
     };
     isolate(from, &mut plan)?;
     if plan.program.init && !plan.namespaces.contains(&Namespace::Pid) {
@@ -61,6 +62,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
     plan.steps.push(core(Phase::Identity, Action::SetUmask { mask: from.spec.umask }));
     let path = from.spec.working_directory.clone();
     plan.steps.push(core(Phase::Identity, Action::ChangeDirectory { path }));
+    plan.compose_capabilities(uid == 0, &from.spec.capabilities, from.host.capabilities());
     plan.steps.sort_by_key(|step| step.phase);
     Ok(plan)
 }

@@ -4,6 +4,7 @@
 //! of an edited spec. Nothing in here acts.
 
 mod build;
+mod capabilities;
 mod step;
 
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -11,6 +12,7 @@ use std::{collections::BTreeSet, fmt, ops::RangeInclusive, path::PathBuf, time::
 use serde::{Deserialize, Serialize};
 
 pub use build::{Build, DEFAULT_PATH, build, needs_restart};
+pub use capabilities::{CapabilitySets, CapabilityWishes, Forbidden, Grant};
 pub use step::{Action, Bind, Phase, Source, Step};
 
 use crate::{
@@ -38,6 +40,9 @@ pub struct Plan {
     pub program: Program,
     /// What the operator should know and what does not stop the start.
     pub warnings: Vec<String>,
+    /// What isolators say of capabilities while the plan is made; at the end a step holds what came of it.
+    #[serde(skip)]
+    pub capabilities: CapabilityWishes,
 }
 
 /// A namespace that a plan asks for (namespaces(7)).

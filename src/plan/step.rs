@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::CapabilitySets;
 use crate::spec::Bytes;
 
 /// When a step is done. The child sorts by phase; within a phase the order of the isolators holds.
@@ -81,6 +82,8 @@ pub enum Action {
         /// Absolute; none is the sandbox.
         path: Option<PathBuf>,
     },
+    /// capset(2), after the bounding set was cut and before the ambient set is raised (capabilities(7)).
+    SetCapabilities(CapabilitySets),
 }
 
 /// One bind mount.

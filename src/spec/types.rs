@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duratio
 
 use serde::{Deserialize, Serialize};
 
+use super::Capabilities;
+
 /// A container, as merged and checked from its files.
 ///
 /// Its serialized form is what records and `berthctl --json` hold; the TOML that people write is read by the
@@ -34,6 +36,9 @@ pub struct Spec {
     pub namespaces: Namespaces,
     /// The network.
     pub network: Network,
+    /// What of root's power it has. Without a word on it left out, so that older specs keep their digest.
+    #[serde(default, skip_serializing_if = "Capabilities::is_unset")]
+    pub capabilities: Capabilities,
     /// What systemd decides: restarts, stops, order.
     pub service: Service,
 }

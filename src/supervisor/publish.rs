@@ -163,7 +163,11 @@ impl Supervisor {
                 Some(Outcome::Bad(errors)) => lines(errors),
                 _ => Vec::new(),
             },
-            warnings: loaded.map(|loaded| lines(&loaded.warnings)).unwrap_or_default(),
+            warnings: [
+                loaded.map(|loaded| lines(&loaded.warnings)).unwrap_or_default(),
+                record.run.as_ref().map(|run| run.plan.warnings.clone()).unwrap_or_default(),
+            ]
+            .concat(),
         }
     }
 

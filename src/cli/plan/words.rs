@@ -6,7 +6,8 @@ use super::Deed;
 use crate::{
     cli::phrase,
     clock,
-    plan::{Action, Bind, Namespace, Plan, Source, Tag, TagHandle, UnitSettings},
+    plan::{Action, Bind, CapabilitySets, Forbidden, Namespace, Plan, Source, Tag, TagHandle, UnitSettings},
+    spec::CapabilitySet,
 };
 
 /// What the service manager does.
@@ -132,7 +133,25 @@ fn action(action: &Action) -> Deed {
         Action::SetUmask { mask } => format!("sets umask {mask:04o}"),
         Action::ChangeDirectory { path: Some(path) } => format!("changes to {}", path.display()),
         Action::ChangeDirectory { path: None } => "changes to the sandbox".to_owned(),
+        Action::SetCapabilities(sets) => return Deed::new("limits its capabilities").with(capabilities(sets)),
     })
+}
+
+/// The sets of capabilities in words, and what is not in them.
+fn capabilities(sets: &CapabilitySets) -> Vec<String> {
+    let words = |set: CapabilitySet| set.in_words(CapabilitySet::NAMED | set);
+    let names =
+        if sets.bounding == CapabilitySet::OCI_DEFAULT { format!(" ({})", sets.bounding) } else { String::new() };
+    let mut lines = vec![
+        format!("bounding: {}{names}", words(sets.bounding)),
+        format!("effective: {}", words(sets.effective)),
+        format!("ambient: {}", words(sets.ambient)),
+    ];
+    let without = |Forbidden { capability, isolator, reason }: &Forbidden| {
+        format!("without {capability}, by which {reason} ({isolator})")
+    };
+    lines.extend(sets.without.iter().map(without));
+    lines
 }
 
 /// A bind mount in words.

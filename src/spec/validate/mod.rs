@@ -1,5 +1,6 @@
 //! Draft to [`Spec`]: the rules that one value alone cannot break.
 
+mod capabilities;
 mod report;
 mod service;
 mod text;
@@ -21,6 +22,7 @@ use crate::{
     source::{Complaint, KeyPath, Part, Stack, dotted},
 };
 
+pub use capabilities::beyond_bounding;
 pub use report::Report;
 pub use text::absolute;
 
@@ -74,6 +76,7 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         volumes: volumes::volumes(fragment.volumes.unwrap_or_default(), &mut report),
         namespaces,
         network: network(fragment.network.unwrap_or_default(), draft.primary_handle, &mut report),
+        capabilities: capabilities::capabilities(fragment.capabilities.unwrap_or_default(), &mut report),
         service,
     };
     (spec, report)

@@ -2,6 +2,7 @@
 //!
 //! Each word reads from text, or from a number where a number is clear, and writes itself back the same way.
 
+mod capability;
 mod command;
 mod handle;
 mod ranges;
@@ -18,6 +19,7 @@ use serde::{
     de::{Error, IntoDeserializer, Visitor},
 };
 
+pub use capability::CapabilityWord;
 pub use command::{CommandTable, CommandWord};
 pub use handle::Half;
 pub use ranges::Ranges;
@@ -87,7 +89,7 @@ macro_rules! words {
     )+};
 }
 
-words!(Half, Timespan, Umask, UserWord, GroupWord);
+words!(CapabilityWord, Half, Timespan, Umask, UserWord, GroupWord);
 
 /// For fields of types whose own serde form is for machines.
 ///
