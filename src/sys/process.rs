@@ -2,11 +2,12 @@
 #![allow(unsafe_code)]
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     time::Duration,
 };
 
+use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Highest signal number of the kernel (`_NSIG`).
@@ -77,12 +78,10 @@ pub fn fork() -> io::Result<Option<u32>> {
     }
 }
 
-/// Refuses in a process of several threads.
+/// Refuses in a process of several threads. unshare(2) tells: with this flag it does nothing, and does it only for a
+/// process of one thread. It needs no `/proc`, which a process that enters a container no longer has.
 fn require_one_thread() -> io::Result<()> {
-    match fs::read_dir("/proc/self/task")?.count() {
-        1 => Ok(()),
-        _ => Err(io::Error::from_raw_os_error(libc::EDEADLK)),
-    }
+    unshare(CloneFlags::CLONE_THREAD).map_err(|_| io::Error::from_raw_os_error(libc::EDEADLK))
 }
 
 /// The process that has `pid` now.
