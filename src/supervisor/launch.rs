@@ -141,6 +141,7 @@ impl Supervisor {
                     let _ = peer.say(&Reply::Go).await;
                 }
                 Report::Failed { failure } => self.launch_failed(&slot.name, invocation, failure).await,
+                Report::Joined => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
         Ok(())
@@ -178,7 +179,7 @@ impl Supervisor {
     }
 
     /// The container of that name, if there is one.
-    fn container_of(&self, name: &Name) -> Option<Rc<Slot>> {
+    pub(super) fn container_of(&self, name: &Name) -> Option<Rc<Slot>> {
         let known = self.slots.borrow().get(name).cloned();
         known.filter(|slot| self.is_container(slot))
     }

@@ -9,6 +9,8 @@ mod control;
 pub mod decide;
 /// The end of a run.
 mod end;
+/// A process that enters, seen from berthd.
+mod enter;
 /// What the manager says.
 mod events;
 /// A start, seen from berthd.

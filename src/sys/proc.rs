@@ -1,8 +1,9 @@
-//! What `/proc/PID` says of a process (proc_pid_status(5), proc_pid_stat(5), proc_pid_syscall(5)).
+//! What `/proc/PID` says of a process (proc_pid_status(5), proc_pid_stat(5), proc_pid_syscall(5), cgroups(7)).
 //!
 //! The parsers take text and know no files; the readers take the root of proc, so that tests move the world.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
@@ -105,6 +106,22 @@ pub fn parse_start_time(stat: &str) -> Option<u64> {
     after.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// The cgroups of `pid`, by the controllers of each hierarchy (`memory`, `cpu,cpuacct`, `name=systemd`); cgroup2 has
+/// none.
+///
+/// # Errors
+/// As reading a file.
+pub fn cgroups(proc: &Path, pid: u32) -> io::Result<BTreeMap<String, String>> {
+    Ok(parse_cgroups(&fs::read_to_string(proc.join(pid.to_string()).join("cgroup"))?))
+}
+
+/// The lines of `/proc/PID/cgroup`. A path may hold colons.
+#[must_use]
+pub fn parse_cgroups(text: &str) -> BTreeMap<String, String> {
+    let parts = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    parts.map(|(controllers, path)| (controllers.to_owned(), path.to_owned())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +184,14 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(parse_start_time(&text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn cgroups_are_read() {
+        let text = "10:cpu,cpuacct:/a\n1:name=systemd:/b:c\n0::/berth.slice/berth@web.service\nwhat\n";
+        let expected = [("", "/berth.slice/berth@web.service"), ("cpu,cpuacct", "/a"), ("name=systemd", "/b:c")];
+        let pairs = expected.map(|(controllers, path)| (controllers.to_owned(), path.to_owned()));
+        assert_eq!(parse_cgroups(text), BTreeMap::from(pairs));
     }
 
     #[test]
