@@ -61,7 +61,8 @@ pub trait Isolator: fmt::Debug + Sync {
         Ok(())
     }
 
-    /// Acts on the launcher while it waits at the gate: the cgroup exists, the program does not.
+    /// Acts on the launcher while it waits at the gate: the cgroup exists, the program does not. Later also on each
+    /// process that enters the running container (`berthctl exec`), which is in the cgroup by then.
     ///
     /// # Errors
     /// As for [`Self::prepare`].

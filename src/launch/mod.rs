@@ -14,6 +14,7 @@
 mod berthd;
 mod bind;
 mod child;
+pub mod enter;
 mod environment;
 mod failure;
 mod gate;

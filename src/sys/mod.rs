@@ -8,3 +8,5 @@ pub mod memory;
 pub mod mount;
 pub mod proc;
 pub mod process;
+pub mod session;
+pub mod terminal;
