@@ -58,11 +58,6 @@ impl Supervisor {
         run.process.or_else(|| self.process(told?).ok())
     }
 
-    /// Whether a process is still the one that was meant.
-    fn lives(&self, main: Process) -> bool {
-        self.process(main.pid).is_ok_and(|present| present == main)
-    }
-
     /// Has every isolator attach an entering process, under the container's turn: a cleanup waits until that is done.
     async fn attach(self: &Rc<Self>, pid: Option<u32>, slot: &Rc<Slot>, run: Run, main: Process) -> Result<(), String> {
         let _turn = slot.turn.lock().await;

@@ -35,6 +35,24 @@ impl Drop for Launching<'_> {
     }
 }
 
+/// Marks a container as about to have a child, for as long as its launcher is there.
+struct Expecting<'a>(&'a Slot, String);
+
+impl<'a> Expecting<'a> {
+    /// Begins.
+    fn begin(slot: &'a Slot, invocation: &str) -> Self {
+        *slot.expected.borrow_mut() = Some(invocation.to_owned());
+        Self(slot, invocation.to_owned())
+    }
+}
+
+impl Drop for Expecting<'_> {
+    fn drop(&mut self) {
+        // A later launcher may be there already.
+        self.0.expected.borrow_mut().take_if(|present| *present == self.1);
+    }
+}
+
 impl Supervisor {
     /// Serves a launcher from its request to its end.
     pub(super) async fn launch(self: &Rc<Self>, peer: &mut Peer, name: Name, invocation: String) -> io::Result<()> {
@@ -49,6 +67,7 @@ impl Supervisor {
         };
         match prepared {
             Ok(plan) => {
+                let _expecting = Expecting::begin(&slot, &invocation);
                 peer.say(&Reply::Launch { plan: Box::new(plan) }).await?;
                 self.hear_reports(peer, &slot, &invocation).await
             }

@@ -284,6 +284,11 @@ impl Supervisor {
         let start_time = crate::sys::proc::start_time(&self.root().at("/proc"), pid)?;
         Ok(Process { pid, start_time })
     }
+
+    /// Whether a process is still the one that was meant.
+    fn lives(&self, main: Process) -> bool {
+        self.process(main.pid).is_ok_and(|present| present == main)
+    }
 }
 
 /// The configuration as the files, the environment and the flags have it.
