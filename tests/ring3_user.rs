@@ -16,6 +16,8 @@ mod support;
 mod daemon;
 #[path = "ring3_user/ends.rs"]
 mod ends;
+#[path = "ring3_user/exec.rs"]
+mod exec;
 #[path = "ring3_user/files.rs"]
 mod files;
 #[path = "ring3_user/identity.rs"]
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         isolation::TRIALS,
         identity::TRIALS,
         daemon::TRIALS,
+        exec::TRIALS,
     ]
     .concat();
     let mut lacking = Vec::new();
