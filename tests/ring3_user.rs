@@ -12,6 +12,8 @@
 
 mod support;
 
+#[path = "ring3_user/capabilities.rs"]
+mod capabilities;
 #[path = "ring3_user/daemon.rs"]
 mod daemon;
 #[path = "ring3_user/ends.rs"]
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         refusals::TRIALS,
         isolation::TRIALS,
         identity::TRIALS,
+        capabilities::TRIALS,
         daemon::TRIALS,
         exec::TRIALS,
     ]

@@ -29,6 +29,8 @@ pub mod known;
 pub mod list;
 /// `logs`.
 pub mod logs;
+/// `net`.
+pub mod net;
 /// Facts as a few words.
 mod phrase;
 /// `plan`.
@@ -96,6 +98,8 @@ pub enum Verb {
     Cat(files::NameArgs),
     /// Show everything that a start of a container would do, without doing it
     Plan(files::NameArgs),
+    /// Show the handle of a container's packets, with lines for nft, iptables and tc
+    Net(net::NetArgs),
     /// Start containers
     Start(control::Names),
     /// Stop containers
@@ -158,6 +162,7 @@ pub fn run(cx: &Context, verb: &Verb, out: &mut dyn Write) -> Result<Exit, CliEr
         Verb::Check(args) => files::check(cx, args, out),
         Verb::Cat(args) => files::cat(cx, args, out),
         Verb::Plan(args) => plan::run(cx, &files::plan(cx, &args.name)?, out),
+        Verb::Net(args) => net::run(cx, args, out),
         Verb::Start(names) => control::run(cx, protocol::Verb::Start, names, out),
         Verb::Stop(names) => control::run(cx, protocol::Verb::Stop, names, out),
         Verb::Restart(names) => control::run(cx, protocol::Verb::Restart, names, out),

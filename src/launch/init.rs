@@ -52,7 +52,8 @@ fn attend(program: &Armed) -> io::Result<u8> {
                 return Ok(status);
             }
         } else if let Err(error) = kill(child, signal.ssi_signo.cast_signed())
-            && error.raw_os_error() != Some(libc::ESRCH)
+            // It has just ended, or is another user's by now and this init has no CAP_KILL.
+            && !matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EPERM))
         {
             return Err(error);
         }

@@ -3,12 +3,13 @@
 use std::{
     path::PathBuf,
     rc::Rc,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use super::{Supervisor, decide, slot::Slot};
 use crate::{
-    isolators::ORDER,
+    isolators::{ORDER, Recorded, Shared},
     manager::{Active, Unit},
     root::Root,
     spec::Name,
@@ -83,10 +84,10 @@ impl Supervisor {
     /// Cleans up after a run and closes its record; on failure the record stays open and the cleanup is tried
     /// again.
     async fn close(self: &Rc<Self>, slot: &Rc<Slot>, run: Run, last: Ended) {
-        let (root, name) = (self.root().clone(), slot.name.clone());
+        let (root, shared, name) = (self.root().clone(), Arc::clone(&self.shared), slot.name.clone());
         let work = {
             let run = run.clone();
-            tokio::task::spawn_blocking(move || clean_up(&root, &name, &run))
+            tokio::task::spawn_blocking(move || clean_up(&root, &shared, &name, &run))
         };
         let left = work.await.unwrap_or_else(|error| vec![error.to_string()]);
         if !left.is_empty() {
@@ -117,12 +118,10 @@ impl Supervisor {
 }
 
 /// Takes back what was done for a run, up the order, going on after errors. What is left to do.
-pub(super) fn clean_up(root: &Root, name: &Name, run: &Run) -> Vec<String> {
+pub(super) fn clean_up(root: &Root, shared: &Shared, name: &Name, run: &Run) -> Vec<String> {
+    let cx = Recorded { root, shared, name, run };
     let up = ORDER.iter().rev();
-    up.filter_map(|isolator| {
-        isolator.cleanup(root, name, run).err().map(|error| format!("{}: {error}", isolator.name()))
-    })
-    .collect()
+    up.filter_map(|isolator| isolator.cleanup(&cx).err().map(|error| format!("{}: {error}", isolator.name()))).collect()
 }
 
 /// How a run ended, by its unit. A unit that systemd has forgotten ended cleanly, or it would be `failed`; that

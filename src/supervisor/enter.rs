@@ -6,17 +6,18 @@
 //! writes its own "0" needs nothing that root has not, and cannot be mistaken for a later one of its number. It joins
 //! before the isolators act, since some act on the cgroup that they find a process in.
 
-use std::{io, path::Path, rc::Rc};
+use std::{io, rc::Rc, sync::Arc};
 
 use super::{Supervisor, listen::Peer, slot::Slot};
 use crate::{
-    isolators::Container,
+    host::cgroups,
+    isolators::{Container, Isolator},
     manager::Process,
     observe::Lifecycle,
     protocol::{Entrance, Reply, Report},
+    root::Root,
     spec::Name,
     state::Run,
-    sys::proc,
 };
 
 impl Supervisor {
@@ -66,13 +67,22 @@ impl Supervisor {
             return Err(absence(&slot.name, Lifecycle::Running, true));
         }
         let pid = pid.filter(|pid| *pid != 0).ok_or("it comes from another pid namespace than berthd's")?;
-        let (host, enabled, name) = (self.host.clone(), self.enabled(), slot.name.clone());
+        let (host, config, shared) = (self.host.clone(), self.config(), Arc::clone(&self.shared));
+        let (enabled, name) = (self.enabled(), slot.name.clone());
         let work = tokio::task::spawn_blocking(move || {
-            if !is_together(&host.root.at("/proc"), pid, main.pid) {
+            if !is_together(&host.root, pid, main.pid) {
                 return Err("the entering process is not in its control group".to_owned());
             }
-            let container = Container { name: &name, plan: &run.plan, sandbox: &run.sandbox, host: &host };
-            let attach = |isolator: &&dyn crate::isolators::Isolator| isolator.attach(&container, pid);
+            let container = Container {
+                name: &name,
+                plan: &run.plan,
+                sandbox: &run.sandbox,
+                host: &host,
+                config: &config,
+                shared: &shared,
+                cgroup: run.cgroup.as_deref(),
+            };
+            let attach = |isolator: &&dyn Isolator| isolator.attach(&container, pid);
             enabled.iter().try_for_each(attach).map_err(|failure| failure.message)
         });
         let attached = work.await.map_err(|error| format!("attaching broke off: {error}"));
@@ -81,10 +91,10 @@ impl Supervisor {
     }
 }
 
-/// Whether two processes are in one cgroup of cgroup2, on which isolators act; one that cannot be looked at is not.
-fn is_together(proc: &Path, one: u32, other: u32) -> bool {
-    let group = |pid: u32| proc::cgroups(proc, pid).map(|groups| groups.get("").cloned());
-    matches!((group(one), group(other)), (Ok(one), Ok(other)) if one == other)
+/// Whether two processes are in one cgroup of cgroup2, on which isolators act; also where there is no cgroup2.
+fn is_together(root: &Root, one: u32, other: u32) -> bool {
+    let group = |pid| cgroups::of_process(root, pid).ok();
+    group(one) == group(other)
 }
 
 /// Why a container cannot be entered, by its state, and what to do.

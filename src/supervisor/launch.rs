@@ -6,12 +6,12 @@ use super::{Supervisor, listen::Peer, slot::Slot};
 use crate::{
     config::Config,
     host::Host,
-    isolators::{Container, Isolator},
+    isolators::{Container, Isolator, Shared},
     journal,
     manager::Order,
     plan::{self, Plan},
     protocol::{Failure, Reply, Report, Stage},
-    spec::{self, Loaded, Name, Outcome, Spec},
+    spec::{self, Name, Outcome, Spec},
     state::{Record, Run, Store, sandbox},
 };
 
@@ -77,18 +77,11 @@ impl Supervisor {
 
     /// The spec that a start uses now: what the files say at this moment, or the last good one.
     fn spec_to_launch(&self, name: &Name) -> Result<Spec, Failure> {
-        let loaded = spec::load(self.root(), &self.config().defaults, name);
-        match loaded.as_ref().map(|loaded| &loaded.outcome) {
-            Some(Outcome::Good(spec)) => {
-                let spec = (**spec).clone();
-                self.note_loaded(loaded);
-                Ok(spec)
-            }
+        match self.read_again(name) {
+            Some(Outcome::Good(spec)) => Ok(*spec),
             Some(Outcome::Bad(errors)) => {
                 let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                let slot = self.slot(name);
-                let last_good = slot.record.borrow().spec.clone();
-                self.note_loaded(loaded);
+                let last_good = self.slot(name).record.borrow().spec.clone();
                 let last_good = last_good.ok_or_else(|| config_failure(text.join("; ")))?;
                 journal::Event::SpecInvalid.log_for(name, "its files have mistakes; starting with its last good spec");
                 Ok(last_good)
@@ -98,11 +91,13 @@ impl Supervisor {
         }
     }
 
-    /// Keeps what a start has just read, so that nothing acts on older files.
-    fn note_loaded(&self, loaded: Option<Loaded>) {
-        if let Some(loaded) = loaded {
-            self.catalog.borrow_mut().containers.insert(loaded.name.clone(), loaded);
-        }
+    /// What a container's files say at this moment. It is kept, so that nothing acts on older files.
+    fn read_again(&self, name: &Name) -> Option<Outcome> {
+        let loaded = spec::load(self.root(), &self.config().defaults, name)?;
+        let mut catalog = self.catalog.borrow_mut();
+        catalog.insert(loaded);
+        self.shared.note_specs(&catalog);
+        catalog.containers.get(name).map(|loaded| loaded.outcome.clone())
     }
 
     /// Makes a container ready, telling the launcher now and then that it goes on.
@@ -125,6 +120,7 @@ impl Supervisor {
             host: self.host.clone(),
             config: self.config(),
             enabled: self.enabled(),
+            shared: Arc::clone(&self.shared),
         };
         let mut work = tokio::task::spawn_blocking(move || task.run());
         let (record, outcome) = loop {
@@ -175,6 +171,7 @@ impl Supervisor {
         }
         record.failure = None;
         self.keep(slot, record);
+        self.measured.notify_one();
         let (name, invocation) = (slot.name.clone(), invocation.to_owned());
         self.manager.order(Order::Armed { name, invocation, process });
         Ok(())
@@ -232,6 +229,8 @@ struct Task {
     config: Arc<Config>,
     /// The isolators in force.
     enabled: Vec<&'static dyn Isolator>,
+    /// What they keep between calls.
+    shared: Arc<Shared>,
 }
 
 impl Task {
@@ -248,7 +247,7 @@ impl Task {
             spec: &self.spec,
             host: &self.host,
             enabled: &self.enabled,
-            policy: &self.config.namespaces,
+            config: &self.config,
         })?;
         let all = self.host.root.sandboxes(&self.name);
         plan.place(&sandbox::locate(&all, self.spec.sandbox, &self.invocation));
@@ -265,6 +264,7 @@ impl Task {
             plan: plan.clone(),
             sandbox: sandbox.clone(),
             process: None,
+            cgroup: crate::host::cgroups::of_process(&self.host.root, self.launcher).ok(),
         };
         let before = self.record.clone();
         self.record.spec = Some(self.spec.clone());
@@ -285,7 +285,15 @@ impl Task {
     fn isolate(&self, plan: &Plan, sandbox: &std::path::Path) -> Result<(), Failure> {
         let (uid, gid) = plan.owner();
         sandbox::make(sandbox, uid, gid).map_err(|error| io_failure("make the sandbox", sandbox.to_owned(), &error))?;
-        let container = Container { name: &self.name, plan, sandbox, host: &self.host };
+        let container = Container {
+            name: &self.name,
+            plan,
+            sandbox,
+            host: &self.host,
+            config: &self.config,
+            shared: &self.shared,
+            cgroup: self.record.run.as_ref().and_then(|run| run.cgroup.as_deref()),
+        };
         for isolator in &self.enabled {
             isolator.prepare(&container)?;
         }
@@ -298,7 +306,7 @@ impl Task {
     /// Takes back a start that failed halfway; what cannot be taken back stays in the record and is tried again.
     fn undo(&mut self, before: Record) {
         let Some(run) = self.record.run.clone() else { return };
-        if super::end::clean_up(&self.host.root, &self.name, &run).is_empty() {
+        if super::end::clean_up(&self.host.root, &self.shared, &self.name, &run).is_empty() {
             self.record = before;
         }
         if let Err(error) = self.store.save(&self.record) {

@@ -31,6 +31,7 @@ impl Supervisor {
         self.doubt.set(false);
         self.tell_changes(&fresh);
         *self.catalog.borrow_mut() = fresh;
+        self.shared.note_specs(&self.catalog.borrow());
         self.enroll();
         self.changed.notify_one();
         false

@@ -1,9 +1,8 @@
-//! What `/proc/PID` says of a process (proc_pid_status(5), proc_pid_stat(5), proc_pid_syscall(5), cgroups(7)).
+//! What `/proc/PID` says of a process (proc_pid_status(5), proc_pid_stat(5), proc_pid_syscall(5)).
 //!
 //! The parsers take text and know no files; the readers take the root of proc, so that tests move the world.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
@@ -40,10 +39,9 @@ impl ProcStatus {
     /// Reads it from the text of `/proc/PID/status`; none where a field is missing. Nothing is awaited.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let mask = |name: &str| u64::from_str_radix(field(name)?.trim(), 16).ok();
-        let ns_pids = field("NSpid")?.split_whitespace().map(|pid| pid.parse().ok()).collect::<Option<Vec<_>>>()?;
-        Some(Self { ns_pids, caught: mask("SigCgt")?, blocked: mask("SigBlk")?, awaited: 0 })
+        let pids = field(text, "NSpid")?.split_whitespace();
+        let ns_pids = pids.map(|pid| pid.parse().ok()).collect::<Option<Vec<_>>>()?;
+        Some(Self { ns_pids, caught: mask(text, "SigCgt")?, blocked: mask(text, "SigBlk")?, awaited: 0 })
     }
 
     /// Whether it is the init of a pid namespace other than the reader's, for which the kernel drops every signal
@@ -63,6 +61,45 @@ impl ProcStatus {
     #[must_use]
     pub fn takes(&self, signal: i32) -> bool {
         (self.caught | self.blocked | self.awaited) & bit(signal) != 0
+    }
+}
+
+/// A field of `/proc/PID/status`.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+/// A field that is a mask.
+fn mask(text: &str, name: &str) -> Option<u64> {
+    u64::from_str_radix(field(text, name)?.trim(), 16).ok()
+}
+
+/// The capabilities of a process that matter to others, as masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcCapabilities {
+    /// What neither it nor what it executes can exceed.
+    pub bounding: u64,
+    /// What it has.
+    pub effective: u64,
+    /// What it passes on over execve(2).
+    pub ambient: u64,
+}
+
+impl ProcCapabilities {
+    /// Reads them of `pid` below `proc`.
+    ///
+    /// # Errors
+    /// As reading a file; `InvalidData` where fields are missing.
+    pub fn read(proc: &Path, pid: u32) -> io::Result<Self> {
+        let text = fs::read_to_string(proc.join(pid.to_string()).join("status"))?;
+        Self::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Reads them from the text of `/proc/PID/status`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mask = |name| mask(text, name);
+        Some(Self { bounding: mask("CapBnd")?, effective: mask("CapEff")?, ambient: mask("CapAmb")? })
     }
 }
 
@@ -106,22 +143,6 @@ pub fn parse_start_time(stat: &str) -> Option<u64> {
     after.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// The cgroups of `pid`, by the controllers of each hierarchy (`memory`, `cpu,cpuacct`, `name=systemd`); cgroup2 has
-/// none.
-///
-/// # Errors
-/// As reading a file.
-pub fn cgroups(proc: &Path, pid: u32) -> io::Result<BTreeMap<String, String>> {
-    Ok(parse_cgroups(&fs::read_to_string(proc.join(pid.to_string()).join("cgroup"))?))
-}
-
-/// The lines of `/proc/PID/cgroup`. A path may hold colons.
-#[must_use]
-pub fn parse_cgroups(text: &str) -> BTreeMap<String, String> {
-    let parts = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-    parts.map(|(controllers, path)| (controllers.to_owned(), path.to_owned())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +180,14 @@ mod tests {
     }
 
     #[test]
+    fn capabilities_are_read() {
+        let text = "CapInh:\t0000000000000001\nCapEff:\t0000000000000400\nCapBnd:\t000001ffffffffff\nCapAmb:\t8\n";
+        let read = ProcCapabilities { bounding: 0x1ff_ffff_ffff, effective: 0x400, ambient: 8 };
+        assert_eq!(ProcCapabilities::parse(text), Some(read));
+        assert_eq!(ProcCapabilities::parse("CapEff:\t0\nCapBnd:\t0\n"), None);
+    }
+
+    #[test]
     fn system_calls_are_read() {
         let table = [
             ("128 0x7ffd10 0x0 0x0 0x8 0x0 0x0 0x7ffc 0x7f1\n", Some((128, 0x007f_fd10))),
@@ -184,14 +213,6 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(parse_start_time(&text), expected, "{text:?}");
         }
-    }
-
-    #[test]
-    fn cgroups_are_read() {
-        let text = "10:cpu,cpuacct:/a\n1:name=systemd:/b:c\n0::/berth.slice/berth@web.service\nwhat\n";
-        let expected = [("", "/berth.slice/berth@web.service"), ("cpu,cpuacct", "/a"), ("name=systemd", "/b:c")];
-        let pairs = expected.map(|(controllers, path)| (controllers.to_owned(), path.to_owned()));
-        assert_eq!(parse_cgroups(text), BTreeMap::from(pairs));
     }
 
     #[test]

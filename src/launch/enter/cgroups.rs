@@ -11,18 +11,19 @@ use std::{
 
 use super::super::failure::{failure, refusal};
 use crate::{
+    host::{
+        cgroups,
+        mounts::{Mount, mounts},
+    },
     protocol::{Failure, Stage},
-    sys::proc,
+    root::Root,
 };
-
-/// Where this process reads of itself and others.
-const PROC: &str = "/proc";
 
 /// Joins the groups of the process `main` in every hierarchy that is mounted here.
 pub(super) fn join(main: u32) -> Result<(), Failure> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| unreadable(&error))?;
+    let mounts = mounts(&Root::default());
     for (controllers, path) in differences(main)? {
-        let Some(directory) = mounts.lines().find_map(|line| place(line, &controllers, &path)) else { continue };
+        let Some(directory) = mounts.iter().find_map(|mount| place(mount, &controllers, &path)) else { continue };
         // "0" is who writes it.
         fs::write(directory.join("cgroup.procs"), "0").map_err(|error| {
             let cure = match error.raw_os_error() {
@@ -51,30 +52,23 @@ pub(super) fn check(main: u32) -> Result<(), Failure> {
 
 /// The groups of `main`, by controllers, that are not this process's.
 fn differences(main: u32) -> Result<Vec<(String, String)>, Failure> {
-    let read = |pid| proc::cgroups(Path::new(PROC), pid).map_err(|error| unreadable(&error));
+    let unreadable = |error: io::Error| {
+        failure(Stage::Prepare, "read the control groups of the container", None, &error, "is /proc mounted?")
+    };
+    let read = |pid| cgroups::all_of_process(&Root::default(), pid).map_err(unreadable);
     let (ours, theirs) = (read(std::process::id())?, read(main)?);
     Ok(theirs.into_iter().filter(|(controllers, path)| ours.get(controllers) != Some(path)).collect())
 }
 
-/// The directory of a cgroup, if this line of mountinfo (proc_pid_mountinfo(5)) mounts its hierarchy.
-fn place(line: &str, controllers: &str, path: &str) -> Option<PathBuf> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut filesystem = filesystem.split(' ');
-    let (kind, options) = (filesystem.next()?, filesystem.nth(1)?);
+/// The directory of a cgroup, if it is one of this mount's hierarchy.
+fn place(mount: &Mount, controllers: &str, path: &str) -> Option<PathBuf> {
     let is_its = match controllers {
-        "" => kind == "cgroup2",
-        _ => kind == "cgroup" && controllers.split(',').all(|wanted| options.split(',').any(|has| has == wanted)),
+        "" => mount.kind == "cgroup2",
+        _ => controllers.split(',').all(|controller| mount.has_controller(controller)),
     };
-    let mut mount = mount.split(' ').skip(3);
-    let (root, point) = (mount.next()?, mount.next()?);
-    // In a cgroup namespace, or bound from further down, the mount shows a part only.
-    let below = Path::new(path).strip_prefix(root).ok().filter(|_| is_its)?;
-    Some(Path::new(point).join(below))
-}
-
-/// What it is in could not be read.
-fn unreadable(error: &io::Error) -> Failure {
-    failure(Stage::Prepare, "read the control groups of the container", None, error, "is /proc mounted?")
+    // In a cgroup namespace, or bound from further down, a mount shows a part only.
+    let below = Path::new(path).strip_prefix(&mount.top).ok().filter(|_| is_its)?;
+    Some(mount.target.join(below))
 }
 
 #[cfg(test)]
@@ -83,27 +77,32 @@ mod tests {
 
     #[test]
     fn a_cgroup_is_found_below_the_mount_of_its_hierarchy() {
-        let unified = "31 30 0:27 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw,nsdelegate";
-        let cpu = "32 30 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct";
-        let part = "33 30 0:29 /box /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids";
-        let named = "34 30 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd";
+        let mount = |top: &str, target: &str, kind: &str, options: &str| Mount {
+            top: top.into(),
+            target: target.into(),
+            kind: kind.to_owned(),
+            options: options.to_owned(),
+        };
+        let unified = mount("/", "/sys/fs/cgroup/unified", "cgroup2", "rw,nsdelegate");
+        let cpu = mount("/", "/sys/fs/cgroup/cpu", "cgroup", "rw,cpu,cpuacct");
+        let part = mount("/box", "/sys/fs/cgroup/pids", "cgroup", "rw,pids");
+        let named = mount("/", "/sys/fs/cgroup/systemd", "cgroup", "rw,xattr,name=systemd");
         let table = [
-            (unified, "", "/a/b", Some("/sys/fs/cgroup/unified/a/b")),
-            (unified, "", "/", Some("/sys/fs/cgroup/unified")),
-            (unified, "cpu", "/a", None),
-            (cpu, "cpu,cpuacct", "/a", Some("/sys/fs/cgroup/cpu/a")),
-            (cpu, "cpuset", "/a", None),
-            (cpu, "", "/a", None),
-            (part, "pids", "/box/a", Some("/sys/fs/cgroup/pids/a")),
-            (part, "pids", "/boxes/a", None),
-            (named, "name=systemd", "/a", Some("/sys/fs/cgroup/systemd/a")),
-            ("what", "", "/a", None),
+            (&unified, "", "/a/b", Some("/sys/fs/cgroup/unified/a/b")),
+            (&unified, "", "/", Some("/sys/fs/cgroup/unified")),
+            (&unified, "cpu", "/a", None),
+            (&cpu, "cpu,cpuacct", "/a", Some("/sys/fs/cgroup/cpu/a")),
+            (&cpu, "cpuset", "/a", None),
+            (&cpu, "", "/a", None),
+            (&part, "pids", "/box/a", Some("/sys/fs/cgroup/pids/a")),
+            (&part, "pids", "/boxes/a", None),
+            (&named, "name=systemd", "/a", Some("/sys/fs/cgroup/systemd/a")),
         ];
-        for (line, controllers, path, expected) in table {
+        for (mount, controllers, path, expected) in table {
             assert_eq!(
-                place(line, controllers, path).as_deref(),
+                place(mount, controllers, path).as_deref(),
                 expected.map(Path::new),
-                "{line} {controllers} {path}"
+                "{mount:?} {controllers} {path}"
             );
         }
     }

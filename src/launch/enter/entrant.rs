@@ -35,8 +35,8 @@ use crate::{
     sys::{
         proc,
         process::{Born, clone_sibling, pidfd_open, reset_signals, wait_end},
+        seccomp::deny_typing,
         session::leave_keyring,
-        terminal::forbid_typing,
     },
 };
 
@@ -85,7 +85,7 @@ fn enter(entry: &Entry, teller: &mut Teller, on_terminal: bool) -> Result<(), Fa
     leave_keyring().map_err(|error| failure(Stage::Confine, "leave the caller's keyring", None, &error, bug))?;
     if on_terminal {
         let cure = "berthctl needs CAP_SYS_ADMIN; or run it without a terminal (setsid)";
-        forbid_typing().map_err(|error| failure(Stage::Confine, "protect the terminal", None, &error, cure))?;
+        deny_typing().map_err(|error| failure(Stage::Confine, "protect the terminal", None, &error, cure))?;
     }
     // After this nothing may be asked that the C library answers with the container's files, such as a user's name.
     join_namespaces(&process, main).map_err(|error| or_gone(not_joined(entry, &error)))?;

@@ -15,7 +15,7 @@
 //! berth's (CVE-2019-5736: none is dumpable, and the program file is on a read-only mount of its own), or have it start
 //! in a directory of the host that it has open (CVE-2024-21626: it has none open at execve(2), and a working directory
 //! outside the container's root is refused). What the program could do to its caller, whose terminal it has: type into
-//! it what a shell of the host then reads (CVE-2017-5226: it cannot call what types, `sys::terminal`).
+//! it what a shell of the host then reads (CVE-2017-5226: it cannot call what types, `sys::seccomp`).
 
 mod attend;
 mod cgroups;

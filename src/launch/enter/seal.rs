@@ -19,7 +19,7 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 use super::super::failure::{failure, refusal};
 use crate::{
     protocol::{Failure, Stage},
-    sys::mount::{clone_tree, set_read_only},
+    sys::mount::{Depth, clone_tree, set_read_only},
 };
 
 /// This process's program file.
@@ -44,7 +44,7 @@ pub(super) fn seal() -> Result<(), Failure> {
 fn run_again() -> io::Result<()> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(SELF)?;
     let tree = clone_tree(file)?;
-    set_read_only(&tree)?;
+    set_read_only(&tree, Depth::One)?;
     let argv = env::args_os().map(string).collect::<io::Result<Vec<_>>>()?;
     let variables =
         env::vars_os().filter(|(name, _)| name != MARK).chain([(MARK.into(), process::id().to_string().into())]);
