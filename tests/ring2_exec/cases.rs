@@ -212,6 +212,14 @@ fn every_later_step_of_the_plan_holds() {
         });
         assert_eq!(container.script("umask"), "0123\n", "{phase:?}");
     }
+    // A filter that hides clone3(2) comes before the program is born.
+    let container = Container::with(|world| {
+        let place = world.plan.steps.iter().position(|step| step.phase > Phase::Mounts).unwrap();
+        world.plan.steps.insert(place, crate::world::step(Phase::Limits, Action::DenyUserNamespaces));
+    });
+    let done = container.run(&["web", "unshare", "--user", "true"]);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.err.contains("Operation not permitted"), "{done:?}");
 }
 
 fn statuses_are_exact() {
