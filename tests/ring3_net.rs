@@ -16,6 +16,8 @@ mod support;
 mod deaths;
 #[path = "ring3_net/handles.rs"]
 mod handles;
+#[path = "ring3_net/hostile.rs"]
+mod hostile;
 #[path = "ring3_net/tags.rs"]
 mod tags;
 #[path = "ring3_net/world.rs"]
@@ -26,5 +28,5 @@ use std::process::ExitCode;
 use support::ring;
 
 fn main() -> ExitCode {
-    ring::main(&[tags::TRIALS, handles::TRIALS, deaths::TRIALS].concat())
+    ring::main(&[tags::TRIALS, handles::TRIALS, hostile::TRIALS, deaths::TRIALS].concat())
 }

@@ -41,7 +41,7 @@ fn files() -> String {
 fn calls(world: &World, filter: &str) -> Vec<(String, u32)> {
     follow(world, &format!("-o /srv/trace {filter}"));
     world.ok("systemctl start berth@web; systemctl stop berth@web");
-    world.wait_for("the handle to be free", SOON, || world.held().is_empty().then_some(()));
+    world.wait_free();
     world.ok("systemctl stop tracer");
     let mut counts: BTreeMap<(String, String), u32> = BTreeMap::new();
     let mut calls = Vec::new();
@@ -85,9 +85,7 @@ fn killed_everywhere(suite: Suite) {
         let held: Vec<_> = world.held().into_iter().collect();
         assert_eq!(held, [("00120001".to_owned(), "web".to_owned())], "{what}");
         world.ok("systemctl stop berth@web");
-        world.wait_for(&format!("the handle to be free, {what}"), SOON, || {
-            (world.held().is_empty() && world.cgroups().is_empty()).then_some(())
-        });
+        world.wait_free();
         world.ok("systemctl is-active berthd");
         deaths += u32::from(world.show("berthd", "MainPID") != berthd);
     }

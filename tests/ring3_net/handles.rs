@@ -33,9 +33,7 @@ fn mesos_isolate(suite: Suite) {
     assert_eq!(world.class("web"), Some(0x0012_ffff));
     assert_eq!(world.ok(&format!("cat {HIERARCHY}/berth/web/cgroup.procs")), pid.to_string());
     world.ok("systemctl kill --signal=KILL berth@web; systemctl stop berth@web");
-    world.wait_state("web", "stopped");
-    assert_eq!(world.cgroups(), [] as [&str; 0]);
-    assert!(world.held().is_empty());
+    world.wait_free();
 }
 
 /// `ROOT_CGROUPS_NET_CLS_ContainerStatus`: the first of a range of two, in the state.
@@ -209,7 +207,7 @@ fn unmanaged(suite: Suite) {
     assert_eq!(world.handle("web"), Some(0x0020_0007), "and tells what it finds");
     world.remove_spec("web");
     world.wait_gone("web");
-    assert_eq!(world.cgroups(), [] as [&str; 0]);
+    world.wait_free();
 }
 
 fn opted_out(suite: Suite) {
@@ -295,8 +293,7 @@ fn churn(suite: Suite) {
               systemctl start berth@c0 berth@c1 berth@c2 berth@c3 berth@c4 berth@c5 berth@c6 berth@c7 berth@c8 berth@c9; \
               systemctl stop berth@c0 berth@c1 berth@c2 berth@c3 berth@c4 berth@c5 berth@c6 berth@c7 berth@c8 berth@c9; \
               done");
-    world.wait_for("all handles to be free", SOON, || world.held().is_empty().then_some(()));
-    assert_eq!(world.cgroups(), [] as [&str; 0]);
+    world.wait_free();
     let given = world.ok("ls /run/berth/handles");
     assert!(given.lines().count() <= 11, "ten containers and a barrier had one each: {given}");
     let programs = world.ok("ls /sys/fs/cgroup/berth.slice 2>/dev/null | grep -c '^berth@' || true");
@@ -324,5 +321,5 @@ fn direct(suite: Suite) {
     assert_eq!(world.class("web"), Some(0x0012_0001));
     world.remove_spec("web");
     world.wait_gone("web");
-    assert_eq!((world.cgroups(), world.held().len()), (vec![], 0));
+    world.wait_free();
 }

@@ -118,6 +118,14 @@ impl World {
         list.lines().filter(is_cgroup).map(str::to_owned).collect()
     }
 
+    /// Waits until no handle is held and no cgroup is left.
+    #[track_caller]
+    pub fn wait_free(&self) {
+        self.wait_for("all handles to be free", SOON, || {
+            (self.held().is_empty() && self.cgroups().is_empty()).then_some(())
+        });
+    }
+
     /// Counts, under a name, packets that match on their way out.
     #[track_caller]
     pub fn count(&self, name: &str, matching: &str) {

@@ -29,7 +29,7 @@ use crate::{
     observe::{CgroupInfo, ContainerStatus, NetCls, Usage},
     plan::{Action, Namespace, Phase, Plan, Step, Tag, TagHandle},
     protocol::{Failure, Stage},
-    spec::{Handle, HandleChoice, Spec},
+    spec::{Capability, Handle, HandleChoice, Spec},
 };
 
 /// See the module.
@@ -83,9 +83,7 @@ impl Isolator for CgroupsNetCls {
                 return Err(Refusal::config(NAME, KEY, message.to_owned()));
             }
         }
-        plan.namespaces.insert(Namespace::Mount);
-        let step = |action| Step { isolator: NAME.to_owned(), phase: Phase::Mounts, action };
-        plan.steps.push(step(Action::GuardCgroups));
+        hold(cx, &backends, plan);
         plan.tag = Some(Tag { handle, backends });
         Ok(())
     }
@@ -183,6 +181,24 @@ impl Isolator for CgroupsNetCls {
         }
         // Only now: nobody is left who could send under it. The programs went with the unit's cgroup.
         handles::release(cx.shared, cx.name)
+    }
+}
+
+/// Keeps the program from changing its handle: from writing in control groups, from mounting them anew, and, where the
+/// handle is a mark, from setting marks. Who names a capability in the spec keeps it, and is warned.
+fn hold(cx: &Check<'_>, backends: &[Backend], plan: &mut Plan) {
+    let step = |phase, action| Step { isolator: NAME.to_owned(), phase, action };
+    plan.namespaces.insert(Namespace::Mount);
+    plan.steps.push(step(Phase::Mounts, Action::GuardCgroups));
+    let insists = cx.spec.capabilities.named().contains(Capability::SYS_ADMIN);
+    plan.forbid_capability(NAME, Capability::SYS_ADMIN, "it could mount control groups anew and leave its own");
+    // The class is a file of root's in whatever mount of the hierarchy, also in one that root of a user namespace makes.
+    if backends.contains(&Backend::NetCls) && cx.is_root && !insists {
+        plan.steps.push(step(Phase::Limits, Action::DenyUserNamespaces));
+    }
+    if backends.contains(&Backend::Bpf) {
+        plan.forbid_capability(NAME, Capability::NET_ADMIN, "it could give its packets another mark");
+        plan.forbid_capability(NAME, Capability::NET_RAW, "it could give its packets another mark");
     }
 }
 
