@@ -18,6 +18,8 @@ mod capabilities;
 mod daemon;
 #[path = "ring3_user/ends.rs"]
 mod ends;
+#[path = "ring3_user/exec.rs"]
+mod exec;
 #[path = "ring3_user/files.rs"]
 mod files;
 #[path = "ring3_user/identity.rs"]
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         identity::TRIALS,
         capabilities::TRIALS,
         daemon::TRIALS,
+        exec::TRIALS,
     ]
     .concat();
     let mut lacking = Vec::new();

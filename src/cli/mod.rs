@@ -15,6 +15,8 @@ pub mod control;
 pub mod doctor;
 /// What can go wrong.
 pub mod error;
+/// `exec`.
+pub mod exec;
 /// How it ends.
 pub mod exit;
 /// A container's files, as the offline verbs read them.
@@ -104,6 +106,8 @@ pub enum Verb {
     Stop(control::Names),
     /// Stop containers and start them again, with their present specs
     Restart(control::Names),
+    /// Run a program in a running container, as root
+    Exec(exec::ExecArgs),
     /// Show what a container has written
     Logs(logs::LogsArgs),
     /// Make berthd read its configuration and all specs again
@@ -162,6 +166,7 @@ pub fn run(cx: &Context, verb: &Verb, out: &mut dyn Write) -> Result<Exit, CliEr
         Verb::Start(names) => control::run(cx, protocol::Verb::Start, names, out),
         Verb::Stop(names) => control::run(cx, protocol::Verb::Stop, names, out),
         Verb::Restart(names) => control::run(cx, protocol::Verb::Restart, names, out),
+        Verb::Exec(args) => exec::run(cx, args),
         Verb::Logs(args) => logs::run(cx, args, out),
         Verb::Reload => reload::run(cx, out),
         Verb::Doctor => doctor::run(cx, files::enabled(&cx.root).as_deref(), out),

@@ -1,6 +1,7 @@
 //! Control groups as directories, of v1 and v2.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -52,6 +53,17 @@ pub fn of_self(root: &Root) -> io::Result<String> {
     of(root, "self")
 }
 
+/// The cgroups of a process in all hierarchies, by the controllers of each (`memory`, `cpu,cpuacct`, `name=systemd`);
+/// cgroup2 has none.
+///
+/// # Errors
+/// read(2).
+pub fn all_of_process(root: &Root, pid: u32) -> io::Result<BTreeMap<String, String>> {
+    let text = fs::read_to_string(root.at(&format!("/proc/{pid}/cgroup")))?;
+    let parts = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    Ok(parts.map(|(controllers, path)| (controllers.to_owned(), path.to_owned())).collect())
+}
+
 /// The same of a directory in `/proc`.
 fn of(root: &Root, process: &str) -> io::Result<String> {
     let text = fs::read_to_string(root.at(&format!("/proc/{process}/cgroup")))?;
@@ -82,6 +94,16 @@ mod tests {
         let write = |text: &str| fs::write(root.at("/proc/7/cgroup"), text).unwrap();
         write("10:net_cls:/berth/web\n0::/berth.slice/berth@web.service\n");
         assert_eq!(of_process(&root, 7).unwrap(), "/berth.slice/berth@web.service");
+        let all = all_of_process(&root, 7).unwrap();
+        assert_eq!(
+            all,
+            BTreeMap::from(
+                [("net_cls", "/berth/web"), ("", "/berth.slice/berth@web.service")]
+                    .map(|(controllers, path)| (controllers.to_owned(), path.to_owned()))
+            )
+        );
+        write("5:cpu,cpuacct:/a:b\nwhat\n1:cpu:/\n");
+        assert_eq!(all_of_process(&root, 7).unwrap()["cpu,cpuacct"], "/a:b");
         write("1:cpu:/\n");
         assert_eq!(of_process(&root, 7).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(of_process(&root, 8).unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -15,6 +15,7 @@ mod berthd;
 mod bind;
 mod capabilities;
 mod child;
+pub mod enter;
 mod environment;
 mod failure;
 mod gate;

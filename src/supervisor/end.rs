@@ -28,6 +28,19 @@ impl Supervisor {
         self.reconcile(&slot.name);
     }
 
+    /// The run of a container that has ended, as its unit has it.
+    ///
+    /// What systemd says of a unit and what a launcher says come by different ways, and on a busy host the older may
+    /// come last: news of another start are not of this run while its main process lives, or is about to be born.
+    pub(super) fn ended_run(&self, slot: &Slot) -> Option<String> {
+        let (record, unit) = (slot.record.borrow(), slot.unit.borrow());
+        let run = record.run.as_ref().filter(|run| decide::has_ended(&run.invocation, &unit))?;
+        let id = &run.invocation;
+        let is_expected = || slot.expected.borrow().as_ref() == Some(id);
+        let goes_on = run.process.map_or_else(is_expected, |main| self.lives(main));
+        (unit.invocation.as_ref() == Some(id) || !goes_on).then(|| id.clone())
+    }
+
     /// Closes what an earlier start left, before a later one is prepared. The caller has the turn.
     pub(super) async fn end_run_before(self: &Rc<Self>, slot: &Rc<Slot>, invocation: &str) {
         if let Some(run) = self.open_run(slot, |run| run.invocation != invocation) {

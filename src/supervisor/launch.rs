@@ -35,6 +35,24 @@ impl Drop for Launching<'_> {
     }
 }
 
+/// Marks a container as about to have a child, for as long as its launcher is there.
+struct Expecting<'a>(&'a Slot, String);
+
+impl<'a> Expecting<'a> {
+    /// Begins.
+    fn begin(slot: &'a Slot, invocation: &str) -> Self {
+        *slot.expected.borrow_mut() = Some(invocation.to_owned());
+        Self(slot, invocation.to_owned())
+    }
+}
+
+impl Drop for Expecting<'_> {
+    fn drop(&mut self) {
+        // A later launcher may be there already.
+        self.0.expected.borrow_mut().take_if(|present| *present == self.1);
+    }
+}
+
 impl Supervisor {
     /// Serves a launcher from its request to its end.
     pub(super) async fn launch(self: &Rc<Self>, peer: &mut Peer, name: Name, invocation: String) -> io::Result<()> {
@@ -49,6 +67,7 @@ impl Supervisor {
         };
         match prepared {
             Ok(plan) => {
+                let _expecting = Expecting::begin(&slot, &invocation);
                 peer.say(&Reply::Launch { plan: Box::new(plan) }).await?;
                 self.hear_reports(peer, &slot, &invocation).await
             }
@@ -137,6 +156,7 @@ impl Supervisor {
                     let _ = peer.say(&Reply::Go).await;
                 }
                 Report::Failed { failure } => self.launch_failed(&slot.name, invocation, failure).await,
+                Report::Joined => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
         Ok(())
@@ -175,7 +195,7 @@ impl Supervisor {
     }
 
     /// The container of that name, if there is one.
-    fn container_of(&self, name: &Name) -> Option<Rc<Slot>> {
+    pub(super) fn container_of(&self, name: &Name) -> Option<Rc<Slot>> {
         let known = self.slots.borrow().get(name).cloned();
         known.filter(|slot| self.is_container(slot))
     }

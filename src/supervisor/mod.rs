@@ -9,6 +9,8 @@ mod control;
 pub mod decide;
 /// The end of a run.
 mod end;
+/// A process that enters, seen from berthd.
+mod enter;
 /// What the manager says.
 mod events;
 /// A start, seen from berthd.
@@ -331,6 +333,11 @@ impl Supervisor {
     fn process(&self, pid: u32) -> io::Result<Process> {
         let start_time = crate::sys::proc::start_time(&self.root().at("/proc"), pid)?;
         Ok(Process { pid, start_time })
+    }
+
+    /// Whether a process is still the one that was meant.
+    fn lives(&self, main: Process) -> bool {
+        self.process(main.pid).is_ok_and(|present| present == main)
     }
 }
 

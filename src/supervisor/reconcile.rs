@@ -227,11 +227,7 @@ impl Supervisor {
             self.manager.order(Order::ResetFailed(name.clone()));
         }
         self.help_masked_stop(&slot);
-        let ended = {
-            let (record, unit) = (slot.record.borrow(), slot.unit.borrow());
-            record.run.as_ref().map(|run| run.invocation.clone()).filter(|id| decide::has_ended(id, &unit))
-        };
-        if let Some(invocation) = ended.filter(|_| !slot.launching.get()) {
+        if let Some(invocation) = self.ended_run(&slot).filter(|_| !slot.launching.get()) {
             let (this, unit) = (Rc::clone(self), slot.unit.borrow().clone());
             tokio::task::spawn_local(async move { this.finish(&slot, &invocation, &unit).await });
         }

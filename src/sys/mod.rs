@@ -11,3 +11,4 @@ pub mod netlink;
 pub mod proc;
 pub mod process;
 pub mod seccomp;
+pub mod session;

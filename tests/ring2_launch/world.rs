@@ -327,7 +327,7 @@ impl Run<'_> {
 }
 
 /// Waits until `find` finds.
-pub fn until<T>(what: &str, find: impl Fn() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = find() {

@@ -13,6 +13,7 @@ pub const TRIALS: &[Test] = &[
     ("both_tag_at_once", by_both),
     ("a_class_of_htb_limits_a_container", htb_limits),
     ("children_of_every_kind_are_tagged", children),
+    ("what_comes_in_later_is_tagged", entered),
     ("what_a_program_sets_on_its_sockets_does_not_help_it", hostile_options),
     ("matching_by_cgroup2_goes_on_beside_it", v2_matching),
     ("statistics_count_what_nft_counts", statistics),
@@ -117,6 +118,25 @@ fn children(suite: Suite) {
         world.drop_spec("web", &spec);
         world.wait_state("web", "exited");
         assert_eq!(world.counted()["web"], 6, "{backend}: {}", world.said("web"));
+    }
+}
+
+/// By `berthctl exec`, and by it alone: nsenter(1) leaves a process in its caller's control groups.
+fn entered(suite: Suite) {
+    for (backend, matched) in [("net_cls", BY_CLASS), ("bpf", BY_MARK), ("both", BY_CLASS), ("both", BY_MARK)] {
+        let world = World::new(suite, &format!("backend = \"{backend}\""));
+        world.count("web", &format!("{matched} 0x00120011 udp dport {UDP}"));
+        let pid = world.run("web", &format!("{}{SLEEP}", with_handle("0012:0011")));
+        let send = format!("perl /srv/send.pl 0 {UDP} 5 0");
+        world.ok(&format!(
+            "berthctl exec web -- {send}; berthctl exec --user nobody --workdir / web -- sh -c '{send} & wait'"
+        ));
+        assert_eq!(world.counted()["web"], 10, "{backend}");
+        world.ok(&format!("{send}; nsenter --target {pid} --mount --pid --ipc {send}"));
+        assert_eq!(world.counted()["web"], 10, "{backend}");
+        let _later = world.spawn("exec berthctl exec web -- sleep 1000");
+        world.ok("systemctl stop berth@web");
+        world.wait_for("the cgroup to go", SOON, || world.cgroups().is_empty().then_some(()));
     }
 }
 
