@@ -163,8 +163,6 @@ pub struct Check<'a> {
     pub host: &'a Host,
     /// The configuration.
     pub config: &'a Config,
-    /// Whether the program is root's.
-    pub is_root: bool,
     /// Where the sandboxes of this container lie.
     pub sandboxes: &'a Path,
 }

@@ -49,7 +49,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
         warnings: Vec::new(),
         capabilities: CapabilityWishes::default(),
     };
-    isolate(from, account.uid == 0, &mut plan)?;
+    isolate(from, &mut plan)?;
     if plan.program.init && !plan.namespaces.contains(&Namespace::Pid) {
         return Err(config("init = true needs a pid namespace of the container's own (namespaces.pid = \"private\")"));
     }
@@ -68,9 +68,9 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
 }
 
 /// Asks each enabled isolator, and refuses what only a disabled one could give.
-fn isolate(from: Build<'_>, is_root: bool, plan: &mut Plan) -> Result<(), Failure> {
+fn isolate(from: Build<'_>, plan: &mut Plan) -> Result<(), Failure> {
     let sandboxes = from.host.root.sandboxes(from.name);
-    let check = Check { spec: from.spec, host: from.host, config: from.config, is_root, sandboxes: &sandboxes };
+    let check = Check { spec: from.spec, host: from.host, config: from.config, sandboxes: &sandboxes };
     for isolator in ORDER {
         let name = isolator.name();
         if from.enabled.iter().any(|enabled| enabled.name() == name) {

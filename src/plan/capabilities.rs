@@ -114,20 +114,20 @@ impl Grant {
     fn sets(self, is_root: bool, without: Vec<Forbidden>) -> CapabilitySets {
         let taken = without.iter().map(|forbidden| forbidden.capability.into()).collect();
         let bounding = self.bounding - taken;
-        // The kernel gives a program of root all of the bounding set at execve(2), whatever it had before, and takes an
-        // ordinary user's all that is not ambient.
-        let (effective, ambient) = match is_root {
-            true => (bounding, CapabilitySet::NONE),
-            false => (self.effective - taken, self.effective - taken),
-        };
-        CapabilitySets {
-            bounding,
-            effective,
-            inheritable: ambient,
-            ambient,
-            required: self.required & effective,
-            without,
-        }
+        // The kernel takes an ordinary user's program all that is not ambient, at execve(2).
+        let (required, effective) = (self.required, self.effective - taken);
+        let sets =
+            CapabilitySets { bounding, effective, inheritable: effective, ambient: effective, required, without };
+        let sets = if is_root { sets.for_root() } else { sets };
+        CapabilitySets { required: sets.required & sets.effective, ..sets }
+    }
+}
+
+impl CapabilitySets {
+    /// The same for a program of root: the kernel gives it all of the bounding set at execve(2), whatever it had before.
+    #[must_use]
+    pub fn for_root(self) -> Self {
+        Self { effective: self.bounding, inheritable: CapabilitySet::NONE, ambient: CapabilitySet::NONE, ..self }
     }
 }
 

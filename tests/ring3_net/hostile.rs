@@ -57,8 +57,13 @@ fn root_cannot(suite: Suite) {
     // What needs no such thing goes on.
     let honest = "unshare --ipc true 2>/dev/null; (echo forked); setpriv --reuid 33 --clear-groups id -u\n";
     assert!(run(&world, "honest", honest, "").ends_with("forked\n33"));
-    let user = "unshare --user true && echo made\n";
-    assert_eq!(run(&world, "user", user, "user = \"www-data\"\n"), "made", "a user's namespaces are no danger");
+    // Nor does who becomes root on his way.
+    let user = "unshare --user true 2>&1 || id -nu\n";
+    let said = run(&world, "user", user, "user = \"www-data\"\n");
+    assert!(said.contains("Operation not permitted") && said.ends_with("www-data"), "{said}");
+    drop(world);
+    let world = World::new(suite, "backend = \"bpf\"\nreuse_delay = \"0s\"");
+    assert_eq!(run(&world, "user", "unshare --user true && echo made\n", "user = \"www-data\"\n"), "made");
 }
 
 fn root_cannot_leave(suite: Suite) {
@@ -123,4 +128,9 @@ fn entered(suite: Suite) {
     assert!(output.status.success() && output.stdout == "sent\n", "{output}");
     assert_eq!((world.counted()["class"], world.counted()["mark"]), (6, 6));
     assert_eq!(world.ok(&format!("wc -l <{HIERARCHY}/berth/web/cgroup.procs")), "1", "it has left again");
+    world.run("users", &format!("user = \"www-data\"\n{}{SLEEP}", with_handle("0012:0012")));
+    let output = world
+        .berthctl("exec --user root users -- sh -c 'id -u; unshare --user true; grep -E ^Cap[IA] /proc/self/status'");
+    assert!(output.stdout.starts_with("0\nCapInh:\t0000000000000000\nCapAmb:\t0000000000000000"), "{output}");
+    assert!(output.stderr.contains("Operation not permitted"), "{output}");
 }

@@ -192,8 +192,9 @@ fn hold(cx: &Check<'_>, backends: &[Backend], plan: &mut Plan) {
     plan.steps.push(step(Phase::Mounts, Action::GuardCgroups));
     let insists = cx.spec.capabilities.named().contains(Capability::SYS_ADMIN);
     plan.forbid_capability(NAME, Capability::SYS_ADMIN, "it could mount control groups anew and leave its own");
-    // The class is a file of root's in whatever mount of the hierarchy, also in one that root of a user namespace makes.
-    if backends.contains(&Backend::NetCls) && cx.is_root && !insists {
+    // The class is a file of root's in whatever mount of the hierarchy, also in one that root of a user namespace makes;
+    // and who is not root may execute what makes it so, or be entered by it.
+    if backends.contains(&Backend::NetCls) && !insists {
         plan.steps.push(step(Phase::Limits, Action::DenyUserNamespaces));
     }
     if backends.contains(&Backend::Bpf) {

@@ -31,6 +31,7 @@ fn changed(entry: &Entry, action: Action) -> Action {
         (Action::SetIdentity { .. }, Some(Account { uid, gid, groups, .. }), _) => {
             Action::SetIdentity { uid: *uid, gid: *gid, groups: groups.clone() }
         }
+        (Action::SetCapabilities(sets), Some(Account { uid: 0, .. }), _) => Action::SetCapabilities(sets.for_root()),
         (Action::ChangeDirectory { .. }, _, Some(directory)) => {
             Action::ChangeDirectory { path: Some(directory.clone()) }
         }
@@ -66,6 +67,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::{
+        plan::CapabilitySets,
+        spec::{Capability, CapabilitySet},
+    };
 
     /// A step as JSON.
     fn step(phase: &str, action: Value) -> Value {
@@ -151,5 +156,21 @@ mod tests {
             ("B", ""),
         ];
         assert_eq!(plan.program.environment, pairs(&expected));
+    }
+
+    #[test]
+    fn root_inherits_no_capability_of_an_ordinary_users() {
+        let (few, more) = (CapabilitySet::of(&[Capability::KILL]), CapabilitySet::OCI_DEFAULT);
+        let users =
+            CapabilitySets { bounding: more, effective: few, inheritable: few, ambient: few, ..Default::default() };
+        let none = CapabilitySet::NONE;
+        for (uid, expected) in [
+            (7, users.clone()),
+            (0, CapabilitySets { effective: more, inheritable: none, ambient: none, ..users.clone() }),
+        ] {
+            let account = Some(Account { uid, gid: 8, groups: vec![], name: None, home: None, shell: None });
+            let action = changed(&Entry { account, ..entry(&["id"]) }, Action::SetCapabilities(users.clone()));
+            assert_eq!(action, Action::SetCapabilities(expected), "{uid}");
+        }
     }
 }
