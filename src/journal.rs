@@ -34,11 +34,13 @@ pub enum Event {
     RecordDamaged,
     /// A configuration was not accepted; the old one stays.
     ReloadRejected,
+    /// Two have one handle, or somebody who is not berth has one of ours.
+    HandleConflict,
 }
 
 impl Event {
     /// All of them, for the catalog's test.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Started,
         Self::Stopped,
         Self::Exited,
@@ -53,6 +55,7 @@ impl Event {
         Self::ManagerBack,
         Self::RecordDamaged,
         Self::ReloadRejected,
+        Self::HandleConflict,
     ];
 
     /// Its MESSAGE_ID.
@@ -73,6 +76,7 @@ impl Event {
             Self::ManagerBack => "6932dc28732244ca889142d7ace7e5cb",
             Self::RecordDamaged => "a6b23b5129344445afca5ff5cc6c197b",
             Self::ReloadRejected => "98b4b152da744cddae3de7046700b69c",
+            Self::HandleConflict => "e62b6c459f1b483db6fd70f85ac455fe",
         }
     }
 
@@ -83,7 +87,7 @@ impl Event {
             Self::FailedToStart | Self::Failed | Self::SpecInvalid | Self::RecordDamaged | Self::ReloadRejected => {
                 tracing::Level::ERROR
             }
-            Self::ManagerAway | Self::Restarting => tracing::Level::WARN,
+            Self::ManagerAway | Self::Restarting | Self::HandleConflict => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }
     }

@@ -1,13 +1,13 @@
 //! What is said on berthd's socket: one JSON object a line, a request and its replies.
 //!
-//! `berth-launch` asks for its plan here and `berthctl` asks for deeds. Reading needs no socket: that is the
-//! state file's.
+//! `berth-launch` asks for its plan here and `berthctl` asks for deeds, and to enter a container. Reading needs no
+//! socket: that is the state file's.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{plan::Plan, spec::Name};
+use crate::{manager::Process, plan::Plan, spec::Name};
 
 /// Longest line either side accepts, in bytes; a plan of a thousand volumes is a tenth of it.
 pub const MAX_LINE: usize = 4 << 20;
@@ -32,6 +32,12 @@ pub enum Request {
         invocation: String,
         /// How.
         failure: Failure,
+    },
+    /// A process of root's asks to enter `container`. Answered by [`Reply::Enter`]; the process then joins the control
+    /// groups and says [`Report::Joined`]. [`Reply::Error`] where it may not.
+    Enter {
+        /// Which.
+        container: Name,
     },
     /// `berthctl start|stop|restart` where berthd is the service manager. Answered by [`Reply::Done`] or
     /// [`Reply::Error`] when the deed is done.
@@ -68,12 +74,17 @@ pub enum Reply {
         /// Sandbox filled in.
         plan: Box<Plan>,
     },
+    /// Where to enter.
+    Enter {
+        /// The present run.
+        entrance: Box<Entrance>,
+    },
     /// The start cannot be.
     Refused {
         /// Why.
         failure: Failure,
     },
-    /// The record of the armed child is written: open the gate.
+    /// The record of the armed child is written: open the gate. To a process that enters: every isolator has it.
     Go,
     /// Done.
     Done,
@@ -84,7 +95,19 @@ pub enum Reply {
     },
 }
 
-/// What a launcher says after its plan. [`Report::Armed`] is answered by [`Reply::Go`].
+/// What an entering process must know of the run that it enters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entrance {
+    /// What was done for it.
+    pub plan: Plan,
+    /// The service manager's ID of its start.
+    pub invocation: String,
+    /// Its main process, whose namespaces and control groups are the container's.
+    pub main: Process,
+}
+
+/// What a launcher says after its plan, and an entering process after its [`Entrance`]. [`Report::Armed`] and
+/// [`Report::Joined`] are answered by [`Reply::Go`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
 pub enum Report {
@@ -93,6 +116,8 @@ pub enum Report {
         /// The child, as the host numbers it.
         pid: u32,
     },
+    /// The entering process is in the control groups of the container's main process: isolators may act on it.
+    Joined,
     /// A step failed.
     Failed {
         /// How.

@@ -98,6 +98,12 @@ impl Root {
         self.runtime().join("state.json")
     }
 
+    /// What containers have used, for programs (DESIGN §6).
+    #[must_use]
+    pub fn statistics_file(&self) -> PathBuf {
+        self.runtime().join("statistics.json")
+    }
+
     /// Records of what runs; they end with the boot.
     #[must_use]
     pub fn records(&self) -> PathBuf {
@@ -126,6 +132,26 @@ impl Root {
     #[must_use]
     pub fn unit_drop_in(&self, unit: &str) -> PathBuf {
         self.at("/run/systemd/system").join(format!("{unit}.d")).join("50-berth.conf")
+    }
+
+    /// The control group above all that berthd itself makes, relative to a mount of a hierarchy. The kernel has one tree
+    /// for all worlds: a world below another prefix has a parent of its own.
+    #[must_use]
+    pub fn cgroup(&self) -> String {
+        let prefix: String = self.prefix.to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        format!("berth{}", prefix.trim_end_matches('-'))
+    }
+
+    /// Numbers that containers hold as net_cls handles, one link a number.
+    #[must_use]
+    pub fn handles(&self) -> PathBuf {
+        self.runtime().join("handles")
+    }
+
+    /// Where the v1 hierarchy net_cls is mounted if nobody has mounted it.
+    #[must_use]
+    pub fn net_cls(&self) -> PathBuf {
+        self.runtime().join("net_cls")
     }
 
     /// Whether systemd is this host's service manager (sd_booted(3)).

@@ -8,6 +8,9 @@ mod deeds;
 /// `doctor`.
 #[path = "ring1_cli/doctor.rs"]
 mod doctor;
+/// `exec`.
+#[path = "ring1_cli/exec.rs"]
+mod exec;
 /// `check`, `cat`, `plan`.
 #[path = "ring1_cli/files.rs"]
 mod files;

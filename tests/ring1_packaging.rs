@@ -5,7 +5,12 @@
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use berth::{clock, journal::Event, protocol::Stage, spec::Service};
+use berth::{
+    clock,
+    journal::Event,
+    protocol::Stage,
+    spec::{CapabilitySet, Service},
+};
 
 /// A file of the project.
 fn file(path: &str) -> String {
@@ -74,6 +79,20 @@ fn the_manual_has_every_exit_status_of_a_failed_start() {
         assert!(page.contains(&format!("\n.B {status}\n")), "berth-launch(8) lacks {status} ({name})");
         assert!(operations.contains(&format!("| {name} | {status} |")), "docs/operations.md lacks {name} {status}");
     }
+}
+
+#[test]
+fn what_root_has_by_default_is_written_down() {
+    let names = CapabilitySet::OCI_DEFAULT.names();
+    for path in ["etc/berthd.toml", "etc/containers/reference.toml", "docs/operations.md"] {
+        // Over the ends of lines, and in a comment too.
+        let text = file(path).split_whitespace().filter(|word| *word != "#").collect::<Vec<_>>().join(" ");
+        assert!(text.contains(&names.join(" ")), "{path} lacks {}", names.join(" "));
+    }
+    let page = file("packaging/man/berth.container.5");
+    let list = page.split("The OCI default is").nth(1).and_then(|rest| rest.split(".PP").next()).unwrap_or_default();
+    let listed: Vec<&str> = list.lines().filter_map(|line| line.strip_prefix(".BR ")?.split(' ').next()).collect();
+    assert_eq!(listed, names, "berth.container(5)");
 }
 
 #[test]

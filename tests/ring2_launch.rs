@@ -4,6 +4,8 @@
 //! The pretended systemd is this process: the launcher's parent, and so the parent of the container too.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test that cannot go on fails")]
 
+#[path = "ring2_launch/capabilities.rs"]
+mod capabilities;
 #[path = "ring2_launch/cases.rs"]
 mod cases;
 #[path = "ring2_launch/world.rs"]
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     }
     let trials = cases::ALL
         .iter()
+        .chain(capabilities::ALL)
         .map(|(name, case)| {
             Trial::test(*name, move || {
                 assert!(able, "ring 2 is required (BERTH_REQUIRE_RINGS=1) and cannot run here");

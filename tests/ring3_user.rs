@@ -12,10 +12,14 @@
 
 mod support;
 
+#[path = "ring3_user/capabilities.rs"]
+mod capabilities;
 #[path = "ring3_user/daemon.rs"]
 mod daemon;
 #[path = "ring3_user/ends.rs"]
 mod ends;
+#[path = "ring3_user/exec.rs"]
+mod exec;
 #[path = "ring3_user/files.rs"]
 mod files;
 #[path = "ring3_user/identity.rs"]
@@ -40,7 +44,9 @@ fn main() -> ExitCode {
         refusals::TRIALS,
         isolation::TRIALS,
         identity::TRIALS,
+        capabilities::TRIALS,
         daemon::TRIALS,
+        exec::TRIALS,
     ]
     .concat();
     let mut lacking = Vec::new();

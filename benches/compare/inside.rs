@@ -178,6 +178,7 @@ fn serve_one(stream: &UnixStream, plan: &[u8], go: &[u8]) -> Result<()> {
     match serde_json::from_str::<Report>(&line)? {
         Report::Armed { .. } => Ok((&*stream).write_all(go)?),
         Report::Failed { failure } => Err(failure.message.into()),
+        Report::Joined => Err("a launcher does not enter".into()),
     }
 }
 

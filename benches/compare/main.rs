@@ -1,12 +1,13 @@
 //! What berth costs, as ratios: against its peers, and against the least that systemd itself needs.
 //!
-//! `make bench`, or `benches/run start launch crowd direct size` for some of it. Everything is measured in one run on one namespaced host (`tests/support`), in turns, and compared
+//! `make bench`, or `benches/run start launch crowd traffic handles direct size` for some of it. Everything is measured in one run on one namespaced host (`tests/support`), in turns, and compared
 //! by medians: this machine's seconds are nobody else's, its ratios are. Programs that are started are started alike,
 //! by one stopwatch inside the host ([`inside`]).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a terminal")]
 
 mod inside;
 mod table;
+mod traffic;
 
 #[path = "../../tests/support/mod.rs"]
 #[allow(unused, missing_debug_implementations, reason = "a test's code, judged where it is a test")]
@@ -118,6 +119,12 @@ fn compare(sections: &[String]) -> Result<()> {
     if wanted("crowd") {
         crowds(&host, &mut table)?;
     }
+    if wanted("traffic") {
+        traffic::throughput(&host, &mut table)?;
+    }
+    if wanted("handles") {
+        traffic::allocation(&mut table)?;
+    }
     if wanted("direct") {
         direct(&host, &mut table, rounds)?;
     }
@@ -133,6 +140,7 @@ fn compare(sections: &[String]) -> Result<()> {
 fn boot() -> Result<Host> {
     let floor = Path::new(BERTHD).with_file_name("examples").join("notify-floor");
     let mut options = BootOptions::default()
+        .net_cls()
         .bind(BERTHD, "/usr/sbin/berthd")
         .bind(BERTHCTL, "/usr/bin/berthctl")
         .bind(LAUNCH, "/usr/libexec/berth/berth-launch")

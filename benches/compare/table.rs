@@ -27,11 +27,11 @@ impl Table {
     /// A row of two series of nanoseconds.
     pub fn compare(&mut self, what: &str, berth: &[u64], peer: &[u64], goal: &str) {
         let (ours, theirs) = (median(berth), median(peer));
-        eprintln!("bench:   {what}: {} / {}", milliseconds(berth), milliseconds(peer));
+        eprintln!("bench:   {what}: {} / {}", spread(berth), spread(peer));
         self.0.push(Row {
             what: what.to_owned(),
-            berth: milliseconds(berth),
-            peer: milliseconds(peer),
+            berth: spread(berth),
+            peer: spread(peer),
             ratio: Some(ours / theirs),
             goal: goal.to_owned(),
             count: berth.len().to_string(),
@@ -78,11 +78,13 @@ pub fn median(times: &[u64]) -> f64 {
     if sorted.len() % 2 == 1 { at(middle) } else { (at(middle.wrapping_sub(1)) + at(middle)) / 2.0 }
 }
 
-/// The median, and between which values half of all lie.
-fn milliseconds(times: &[u64]) -> String {
+/// The median, and between which values half of all lie, in the unit that suits the median.
+fn spread(times: &[u64]) -> String {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
-    let at = |index: usize| sorted.get(index).map_or(f64::NAN, |time| *time as f64) / 1e6;
+    let middle = median(times);
+    let (unit, scale) = if middle < 1e5 { ("µs", 1e3) } else { ("ms", 1e6) };
+    let at = |index: usize| sorted.get(index).map_or(f64::NAN, |time| *time as f64) / scale;
     let (low, high) = (at(sorted.len() / 4), at(sorted.len() * 3 / 4));
-    format!("{:.2} ms ({low:.2}–{high:.2})", median(times) / 1e6)
+    format!("{:.2} {unit} ({low:.2}–{high:.2})", middle / scale)
 }

@@ -57,6 +57,19 @@ pub enum CliError {
     /// Asked of a log file what only the journal can do.
     #[error("--since needs the journal, and without systemd the log is a file without times; use -n")]
     SinceWithoutJournal,
+    /// Asked for JSON of what is not ours to write.
+    #[error(
+        "exec writes nothing of its own, so there is no --json for it; give it after COMMAND if it is the program's"
+    )]
+    ExecJson,
+    /// A program was not run in a container.
+    #[error("{message}")]
+    Exec {
+        /// How the tool ends.
+        status: u8,
+        /// The reason, whole.
+        message: String,
+    },
     /// A spec or the configuration is wrong, or a spec is masked.
     #[error("{}", .0.join("\n"))]
     Files(Vec<String>),
@@ -88,6 +101,8 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoSuch { .. } => Exit::NoSuch,
+            Self::ExecJson => Exit::Wrong,
+            Self::Exec { status, .. } => Exit::Program(*status),
             Self::Several(all) => all.iter().map(Self::exit).max().unwrap_or(Exit::Failed),
             _ => Exit::Failed,
         }

@@ -68,8 +68,8 @@ pub fn plan(cx: &Context, name: &Name) -> Result<Plan, CliError> {
     let config = config(&cx.root)?;
     let spec = good(find(&cx.root, name)?)?;
     let host = Host::read(&cx.root);
-    let enabled = isolators::enabled(config.isolation.as_deref(), &host);
-    build(Build { name, spec: &spec, host: &host, enabled: &enabled, policy: &config.namespaces })
+    let enabled = isolators::enabled(&config, &host);
+    build(Build { name, spec: &spec, host: &host, enabled: &enabled, config: &config })
         .map_err(|failure| CliError::Plan { name: name.clone(), message: phrase::failure(&failure) })
 }
 
@@ -80,7 +80,7 @@ pub fn enabled(root: &Root) -> Option<Vec<String>> {
         return Some(known.state.daemon.isolation);
     }
     let config = config(root).ok()?;
-    let enabled = isolators::enabled(config.isolation.as_deref(), &Host::read(root));
+    let enabled = isolators::enabled(&config, &Host::read(root));
     Some(enabled.iter().map(|isolator| isolator.name().to_owned()).collect())
 }
 
@@ -101,10 +101,17 @@ fn isolator_names() -> Vec<&'static str> {
 /// The files of a container.
 fn find(root: &Root, name: &Name) -> Result<Loaded, CliError> {
     let defaults = Config::defaults(root);
-    load(root, &defaults, name).ok_or_else(|| {
-        let catalog = load_all(root, &defaults);
-        CliError::NoSuch { name: name.clone(), nearest: nearest(name, catalog.containers.keys()) }
-    })
+    match load(root, &defaults, name) {
+        // Whether it may have that is a question of all specs.
+        Some(loaded) if loaded.claim.is_some() => {
+            Ok(load_all(root, &defaults).containers.remove(name).unwrap_or(loaded))
+        }
+        Some(loaded) => Ok(loaded),
+        None => {
+            let catalog = load_all(root, &defaults);
+            Err(CliError::NoSuch { name: name.clone(), nearest: nearest(name, catalog.containers.keys()) })
+        }
+    }
 }
 
 /// The spec of files that hold one.

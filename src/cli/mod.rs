@@ -15,6 +15,8 @@ pub mod control;
 pub mod doctor;
 /// What can go wrong.
 pub mod error;
+/// `exec`.
+pub mod exec;
 /// How it ends.
 pub mod exit;
 /// A container's files, as the offline verbs read them.
@@ -27,6 +29,8 @@ pub mod known;
 pub mod list;
 /// `logs`.
 pub mod logs;
+/// `net`.
+pub mod net;
 /// Facts as a few words.
 mod phrase;
 /// `plan`.
@@ -94,12 +98,16 @@ pub enum Verb {
     Cat(files::NameArgs),
     /// Show everything that a start of a container would do, without doing it
     Plan(files::NameArgs),
+    /// Show the handle of a container's packets, with lines for nft, iptables and tc
+    Net(net::NetArgs),
     /// Start containers
     Start(control::Names),
     /// Stop containers
     Stop(control::Names),
     /// Stop containers and start them again, with their present specs
     Restart(control::Names),
+    /// Run a program in a running container, as root
+    Exec(exec::ExecArgs),
     /// Show what a container has written
     Logs(logs::LogsArgs),
     /// Make berthd read its configuration and all specs again
@@ -154,9 +162,11 @@ pub fn run(cx: &Context, verb: &Verb, out: &mut dyn Write) -> Result<Exit, CliEr
         Verb::Check(args) => files::check(cx, args, out),
         Verb::Cat(args) => files::cat(cx, args, out),
         Verb::Plan(args) => plan::run(cx, &files::plan(cx, &args.name)?, out),
+        Verb::Net(args) => net::run(cx, args, out),
         Verb::Start(names) => control::run(cx, protocol::Verb::Start, names, out),
         Verb::Stop(names) => control::run(cx, protocol::Verb::Stop, names, out),
         Verb::Restart(names) => control::run(cx, protocol::Verb::Restart, names, out),
+        Verb::Exec(args) => exec::run(cx, args),
         Verb::Logs(args) => logs::run(cx, args, out),
         Verb::Reload => reload::run(cx, out),
         Verb::Doctor => doctor::run(cx, files::enabled(&cx.root).as_deref(), out),

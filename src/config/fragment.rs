@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-use super::{Level, ManagerChoice};
+use super::{Level, ManagerChoice, NetClsBackend};
 use crate::{
     source::{Shape, keys},
     spec::{
         Bytes,
-        fragment::Fragment,
-        words::{Timespan, choice, optional},
+        fragment::{CapabilitiesFragment, Fragment},
+        words::{Half, Ranges, Timespan, choice, optional},
     },
 };
 
@@ -25,8 +25,14 @@ pub struct ConfigFragment {
     pub defaults: Option<Fragment>,
     /// What specs may ask of namespaces.
     pub namespaces: Option<NamespacesFragment>,
+    /// Handles for containers' packets.
+    pub net_cls: Option<NetClsFragment>,
+    /// What specs get of capabilities that ask for none, and can ask for at most.
+    pub capabilities: Option<CapabilitiesFragment>,
     /// How long sandboxes are kept.
     pub sandbox: Option<SandboxFragment>,
+    /// What is measured.
+    pub statistics: Option<StatisticsFragment>,
     /// What berthd says.
     pub log: Option<LogFragment>,
 }
@@ -44,6 +50,23 @@ pub struct NamespacesFragment {
     pub shm_size: Option<Bytes>,
 }
 
+/// `[net_cls]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct NetClsFragment {
+    /// The upper 16 bits of every handle. Defaults to none: the operator sets the handles.
+    pub primary_handle: Option<Half>,
+    /// What berthd chooses the lower 16 bits from. Defaults to `0x0001-0xffff`.
+    pub secondary_handles: Option<Ranges>,
+    /// What tags. Defaults to `auto`.
+    #[serde(default, deserialize_with = "choice")]
+    pub backend: Option<NetClsBackend>,
+    /// How long a handle rests before another container gets it. Defaults to `1min`.
+    pub reuse_delay: Option<Timespan>,
+    /// Whether `net_cls` may be used though it ends matching by cgroup2 on this kernel. Defaults to false.
+    pub accept_v2_match_loss: Option<bool>,
+}
+
 /// `[sandbox]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -52,6 +75,14 @@ pub struct SandboxFragment {
     pub keep: Option<u32>,
     /// How long. Defaults to `7d`.
     pub max_age: Option<Timespan>,
+}
+
+/// `[statistics]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct StatisticsFragment {
+    /// How often. Defaults to `15s`.
+    pub interval: Option<Timespan>,
 }
 
 /// `[log]`.
@@ -68,7 +99,10 @@ impl Shape for ConfigFragment {
         let own = [
             ("", keys::<Self>()),
             ("namespaces", keys::<NamespacesFragment>()),
+            ("net_cls", keys::<NetClsFragment>()),
+            ("capabilities", keys::<CapabilitiesFragment>()),
             ("sandbox", keys::<SandboxFragment>()),
+            ("statistics", keys::<StatisticsFragment>()),
             ("log", keys::<LogFragment>()),
         ];
         let defaults = Fragment::tables().into_iter().map(|(table, keys)| {
@@ -85,6 +119,12 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::spec::{ALL_WORD, Capability};
+
+    /// The schema of a spec.
+    const CONTAINER: &str = include_str!("../../packaging/schema/berth.container.schema.json");
+    /// The schema of `berthd.toml`.
+    const BERTHD: &str = include_str!("../../packaging/schema/berthd.schema.json");
 
     /// The keys that a schema has for a table.
     fn properties<'a>(schema: &'a Value, table: &str) -> BTreeSet<&'a str> {
@@ -99,10 +139,17 @@ mod tests {
     }
 
     #[test]
+    fn schemas_have_every_capability() {
+        let names: Vec<&str> = [ALL_WORD].into_iter().chain(Capability::NAMED.iter().map(|(_, name)| *name)).collect();
+        for text in [CONTAINER, BERTHD] {
+            let schema: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(schema["$defs"]["capability"]["anyOf"][0]["enum"], serde_json::json!(names));
+        }
+    }
+
+    #[test]
     fn schemas_have_the_keys_that_are_read() {
-        let container = include_str!("../../packaging/schema/berth.container.schema.json");
-        let berthd = include_str!("../../packaging/schema/berthd.schema.json");
-        for (text, tables) in [(container, Fragment::tables()), (berthd, ConfigFragment::tables())] {
+        for (text, tables) in [(CONTAINER, Fragment::tables()), (BERTHD, ConfigFragment::tables())] {
             let schema: Value = serde_json::from_str(text).unwrap();
             for (table, keys) in tables {
                 assert!(!keys.is_empty(), "{table}");

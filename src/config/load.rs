@@ -1,13 +1,14 @@
 //! Reading the configuration.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use figment::value::{Dict, Value};
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigFragment, LogConfig, NamespacesConfig, Overrides, SandboxConfig,
-    fragment::{LogFragment, NamespacesFragment, SandboxFragment},
+    Config, ConfigFragment, LogConfig, NamespacesConfig, NetClsConfig, Overrides, SandboxConfig, StatisticsConfig,
+    capabilities,
+    fragment::{LogFragment, NamespacesFragment, NetClsFragment, SandboxFragment, StatisticsFragment},
 };
 use crate::{
     root::{Layer, Root},
@@ -53,7 +54,11 @@ impl Config {
         let mut errors = Vec::new();
         let documents =
             files(root, &mut errors).iter().filter_map(|path| understand(parse(path), &mut errors)).collect();
-        Stack { documents }.take_defaults()
+        let mut stack = Stack { documents };
+        let mut defaults = stack.take_defaults();
+        let fragment = ConfigFragment::deserialize(&Value::from(stack.merged())).unwrap_or_default();
+        defaults.primary_handle = fragment.net_cls.unwrap_or_default().primary_handle.map(|half| half.0);
+        defaults
     }
 
     /// Reads one file that may lie anywhere, for `berthctl check`.
@@ -78,13 +83,17 @@ impl Config {
         isolators: &[&str],
         mut errors: Vec<Diagnostic>,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let defaults = stack.take_defaults();
-        errors.extend(check_defaults(&defaults));
+        let mut defaults = stack.take_defaults();
         let merged = Value::from(stack.merged());
         let fragment = ConfigFragment::deserialize(&merged).unwrap_or_else(|error| {
             errors.extend(stack.error(&error.path, Part::Value, &error.kind.to_string(), 0));
             ConfigFragment::default()
         });
+        capabilities::check(&fragment, &stack, &mut errors);
+        let net_cls = net_cls(fragment.net_cls.unwrap_or_default(), &stack, &mut errors);
+        defaults.primary_handle = net_cls.primary_handle;
+        let statistics = statistics(fragment.statistics.unwrap_or_default(), &stack, &mut errors);
+        errors.extend(check_defaults(&defaults));
         isolation(fragment.isolation.as_deref().unwrap_or_default(), isolators, &stack, &mut errors);
         let namespaces = fragment.namespaces.unwrap_or_default();
         if namespaces.shm_size.is_some_and(|size| size.0 == 0) {
@@ -100,7 +109,10 @@ impl Config {
             isolation: fragment.isolation,
             defaults,
             namespaces: namespaces.into(),
+            net_cls,
+            capabilities: fragment.capabilities.unwrap_or_default().into(),
             sandbox: fragment.sandbox.unwrap_or_default().into(),
+            statistics,
             log: fragment.log.unwrap_or_default().into(),
             files,
         })
@@ -110,7 +122,8 @@ impl Config {
 impl Stack {
     /// Takes `[defaults]` out of every source.
     fn take_defaults(&mut self) -> Defaults {
-        Defaults { documents: self.documents.iter_mut().filter_map(|document| document.take("defaults")).collect() }
+        let documents = self.documents.iter_mut().filter_map(|document| document.take("defaults")).collect();
+        Defaults { documents, primary_handle: None }
     }
 }
 
@@ -179,6 +192,38 @@ fn isolation(names: &[String], known: &[&str], stack: &Stack, errors: &mut Vec<D
         let found = stack.error(&dotted(&format!("isolation.{index}")), Part::Value, &complaint.message, 0);
         errors.extend(found.map(|found| found.with_help(complaint.help)));
     }
+}
+
+/// `[net_cls]`, its numbers checked.
+fn net_cls(fragment: NetClsFragment, stack: &Stack, errors: &mut Vec<Diagnostic>) -> NetClsConfig {
+    let default = NetClsConfig::default();
+    let mut secondary = Vec::new();
+    for range in fragment.secondary_handles.iter().flat_map(|ranges| &ranges.0) {
+        match (u16::try_from(*range.start()), u16::try_from(*range.end())) {
+            (Ok(start @ 1..), Ok(end)) => secondary.push(start..=end),
+            _ => {
+                let message = "a secondary handle has 16 bits and is not zero: 0x0001 to 0xffff";
+                errors.extend(stack.error(&dotted("net_cls.secondary_handles"), Part::Value, message, 0));
+            }
+        }
+    }
+    NetClsConfig {
+        primary_handle: fragment.primary_handle.map(|half| half.0),
+        secondary_handles: if secondary.is_empty() { default.secondary_handles } else { secondary },
+        backend: fragment.backend.unwrap_or_default(),
+        reuse_delay: fragment.reuse_delay.map_or(default.reuse_delay, |span| span.0),
+        accept_v2_match_loss: fragment.accept_v2_match_loss.unwrap_or_default(),
+    }
+}
+
+/// `[statistics]`. Without a pause it would do nothing else.
+fn statistics(fragment: StatisticsFragment, stack: &Stack, errors: &mut Vec<Diagnostic>) -> StatisticsConfig {
+    let Some(interval) = fragment.interval.map(|span| span.0) else { return StatisticsConfig::default() };
+    if interval < Duration::from_secs(1) {
+        let found = stack.error(&dotted("statistics.interval"), Part::Value, "this is too often", 0);
+        errors.extend(found.map(|found| found.with_help(Some("write at least \"1s\"; \"infinity\" is never"))));
+    }
+    StatisticsConfig { interval }
 }
 
 impl From<NamespacesFragment> for NamespacesConfig {

@@ -1,15 +1,16 @@
 //! berthd's own configuration: `berthd.toml`, drop-ins, `BERTHD_*`, flags, in rising precedence.
 
+mod capabilities;
 mod fragment;
 mod load;
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use fragment::ConfigFragment;
 
-use crate::spec::{Bytes, Defaults, words::Timespan};
+use crate::spec::{Bytes, Capabilities, Defaults, words::Timespan};
 
 /// What berthd is told.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -23,8 +24,14 @@ pub struct Config {
     pub defaults: Defaults,
     /// What specs may ask of namespaces.
     pub namespaces: NamespacesConfig,
+    /// Handles for containers' packets.
+    pub net_cls: NetClsConfig,
+    /// What specs get of capabilities that say nothing of them; `bounding` is the ceiling of all.
+    pub capabilities: Capabilities,
     /// How long sandboxes are kept.
     pub sandbox: SandboxConfig,
+    /// What is measured.
+    pub statistics: StatisticsConfig,
     /// What berthd says.
     pub log: LogConfig,
     /// The files that it was read from, in rising precedence.
@@ -57,6 +64,37 @@ pub struct NamespacesConfig {
     pub shm_size: Option<Bytes>,
 }
 
+/// Handles for containers' packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NetClsConfig {
+    /// The upper half of every handle; none: the operator sets the handles.
+    pub primary_handle: Option<u16>,
+    /// What berthd chooses the lower half from: ascending, without zero.
+    pub secondary_handles: Vec<RangeInclusive<u16>>,
+    /// What tags.
+    pub backend: NetClsBackend,
+    /// How long a handle rests before another container gets it.
+    #[serde(serialize_with = "span")]
+    pub reuse_delay: Duration,
+    /// Whether `net_cls` may be used though it ends matching by cgroup2 on this kernel.
+    pub accept_v2_match_loss: bool,
+}
+
+/// What tags a container's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetClsBackend {
+    /// `net_cls` where the host can, else `bpf`.
+    #[default]
+    Auto,
+    /// The v1 controller: `net_cls.classid`.
+    NetCls,
+    /// eBPF programs on the cgroup2 cgroup: mark and priority.
+    Bpf,
+    /// Both.
+    Both,
+}
+
 /// How long sandboxes of past runs are kept; the first limit that is reached counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SandboxConfig {
@@ -65,6 +103,14 @@ pub struct SandboxConfig {
     /// How long; [`Duration::MAX`] is for ever.
     #[serde(serialize_with = "span")]
     pub max_age: Duration,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StatisticsConfig {
+    /// How often; [`Duration::MAX`] is never.
+    #[serde(serialize_with = "span")]
+    pub interval: Duration,
 }
 
 /// What berthd says.
@@ -118,9 +164,27 @@ impl Default for NamespacesConfig {
     }
 }
 
+impl Default for NetClsConfig {
+    fn default() -> Self {
+        Self {
+            primary_handle: None,
+            secondary_handles: vec![1..=u16::MAX],
+            backend: NetClsBackend::Auto,
+            reuse_delay: Duration::from_secs(60),
+            accept_v2_match_loss: false,
+        }
+    }
+}
+
 impl Default for SandboxConfig {
     fn default() -> Self {
         Self { keep: 5, max_age: Duration::from_secs(7 * 24 * 60 * 60) }
+    }
+}
+
+impl Default for StatisticsConfig {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(15) }
     }
 }
 

@@ -4,8 +4,14 @@ use std::{fs, path::PathBuf};
 
 use serde::Serialize;
 
-use crate::root::Root;
+use crate::{root::Root, spec::CapabilitySet};
 
+/// Control groups.
+pub mod cgroups;
+/// Mounts.
+pub mod mounts;
+/// The network.
+pub mod network;
 /// Users and groups.
 pub mod users;
 
@@ -23,6 +29,8 @@ pub struct Host {
     pub privileged: bool,
     /// Namespaces that the kernel offers, by their names in `/proc/self/ns`.
     pub namespaces: Vec<String>,
+    /// `/proc/sys/kernel/cap_last_cap`.
+    pub last_capability: Option<u8>,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
 }
@@ -41,6 +49,7 @@ impl Host {
             systemd: root.systemd_booted(),
             privileged: nix::unistd::geteuid().is_root(),
             namespaces,
+            last_capability: text("/proc/sys/kernel/cap_last_cap").parse().ok(),
             boot_id: text("/proc/sys/kernel/random/boot_id"),
             root: root.clone(),
         }
@@ -50,6 +59,12 @@ impl Host {
     #[must_use]
     pub fn has_namespace(&self, kind: &str) -> bool {
         self.namespaces.iter().any(|name| name == kind)
+    }
+
+    /// All capabilities of the kernel; where it does not tell, all that berth knows.
+    #[must_use]
+    pub fn capabilities(&self) -> CapabilitySet {
+        self.last_capability.map_or(CapabilitySet::NAMED, CapabilitySet::up_to)
     }
 
     /// Where a path of the host lies below the root.

@@ -9,14 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Check, Container, Isolator, Refusal, Support};
+use super::{Check, Container, Isolator, Recorded, Refusal, Support};
 use crate::{
     host::Host,
+    observe::ContainerStatus,
     plan::{Action, Bind, Namespace, Phase, Plan, Source, Step},
     protocol::{Failure, Stage},
-    root::Root,
     spec::{Spec, Volume, VolumeMode},
-    state::{Run, sandbox::Beneath},
+    state::sandbox::Beneath,
 };
 
 /// See the module.
@@ -70,8 +70,8 @@ impl Isolator for FilesystemShared {
         if old.volumes == new.volumes { Vec::new() } else { vec!["volumes"] }
     }
 
-    fn status(&self, _root: &Root, run: &Run) -> Result<Option<String>, String> {
-        let all: Vec<String> = binds(&run.plan)
+    fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
+        let all: Vec<String> = binds(&cx.run.plan)
             .map(|bind| {
                 let mode = if bind.read_only { " (read-only)" } else { "" };
                 match &bind.source {

@@ -3,10 +3,12 @@
 //! Names and meaning are the Mesos containerizer's. What an isolator wants done inside the child is a typed step
 //! in the plan, never code of its own.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use crate::{
+    config::Config,
     host::Host,
+    observe::{ContainerStatus, Usage},
     plan::Plan,
     protocol::{Failure, Stage},
     root::Root,
@@ -14,24 +16,39 @@ use crate::{
     state::Run,
 };
 
+/// `cgroups/net_cls`.
+pub mod cgroups_net_cls;
 /// `filesystem/shared`.
 mod filesystem_shared;
+/// `linux/capabilities`.
+mod linux_capabilities;
 /// `namespaces/ipc`.
 mod namespaces_ipc;
 /// `namespaces/pid`.
 mod namespaces_pid;
+/// What is kept between calls.
+mod shared;
+
+pub use shared::{Shared, Specs};
 
 /// All isolators. Check, prepare and attach run down it, cleanup runs up it; nothing else in the program lists
-/// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then namespaces.
-pub const ORDER: &[&dyn Isolator] =
-    &[&filesystem_shared::FilesystemShared, &namespaces_ipc::NamespacesIpc, &namespaces_pid::NamespacesPid];
+/// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then cgroups, then privileges, then
+/// namespaces. (When the child does what they ask for is the business of its phases.)
+pub const ORDER: &[&dyn Isolator] = &[
+    &filesystem_shared::FilesystemShared,
+    &cgroups_net_cls::CgroupsNetCls,
+    &linux_capabilities::LinuxCapabilities,
+    &namespaces_ipc::NamespacesIpc,
+    &namespaces_pid::NamespacesPid,
+];
 
-/// The isolators that `isolation = [...]` names; unset, all that this host can do.
+/// The isolators that `isolation = [...]` names; unset, all that this host can do and that need no decision of the
+/// operator's, or have got it.
 #[must_use]
-pub fn enabled(wanted: Option<&[String]>, host: &Host) -> Vec<&'static dyn Isolator> {
-    let chosen = |isolator: &&'static dyn Isolator| match wanted {
+pub fn enabled(config: &Config, host: &Host) -> Vec<&'static dyn Isolator> {
+    let chosen = |isolator: &&'static dyn Isolator| match &config.isolation {
         Some(names) => names.iter().any(|name| name == isolator.name()),
-        None => isolator.probe(host) == Support::Yes,
+        None => isolator.awaits(config).is_none() && isolator.probe(host) == Support::Yes,
     };
     ORDER.iter().copied().filter(chosen).collect()
 }
@@ -43,6 +60,12 @@ pub trait Isolator: fmt::Debug + Sync {
 
     /// Whether this host can do it at all, and why not (`berthctl doctor`).
     fn probe(&self, host: &Host) -> Support;
+
+    /// The key of berthd.toml whose value it cannot choose itself, and which the configuration does not have: it is not
+    /// enabled unasked then.
+    fn awaits(&self, _config: &Config) -> Option<&'static str> {
+        None
+    }
 
     /// The key by which a spec asks for it; a spec that does is refused where it is not enabled.
     fn wanted_by(&self, spec: &Spec) -> Option<&'static str>;
@@ -61,11 +84,29 @@ pub trait Isolator: fmt::Debug + Sync {
         Ok(())
     }
 
-    /// Acts on the launcher while it waits at the gate: the cgroup exists, the program does not.
+    /// Acts on a process that is about to become the program, or to enter the container, while it waits: the cgroup
+    /// exists, the program does not.
     ///
     /// # Errors
     /// As for [`Self::prepare`].
-    fn attach(&self, _cx: &Container<'_>, _launcher: u32) -> Result<(), Failure> {
+    fn attach(&self, _cx: &Container<'_>, _pid: u32) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Adopts a container that an earlier berthd started, before anything is launched.
+    ///
+    /// # Errors
+    /// What could not be found out; the container goes on, and so do the others.
+    fn recover(&self, _cx: &Container<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Takes back what no record accounts for. Called once, after all that is recorded was adopted and before anything
+    /// is launched.
+    ///
+    /// # Errors
+    /// What is left.
+    fn sweep(&self, _cx: &Sweep<'_>) -> Result<(), String> {
         Ok(())
     }
 
@@ -74,19 +115,32 @@ pub trait Isolator: fmt::Debug + Sync {
         Vec::new()
     }
 
-    /// What is in force for a running container, in a few words.
+    /// What is in force for a running container, in a few words, and in Mesos's terms.
     ///
     /// # Errors
     /// What it could not find out; other isolators' status is shown all the same.
-    fn status(&self, _root: &Root, _run: &Run) -> Result<Option<String>, String> {
+    fn status(&self, _cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
         Ok(None)
+    }
+
+    /// Whether [`Self::usage`] has something to tell of a container with this plan.
+    fn measures(&self, _plan: &Plan) -> bool {
+        false
+    }
+
+    /// What a running container has used.
+    ///
+    /// # Errors
+    /// What it could not find out; the rest is told all the same.
+    fn usage(&self, _cx: &Recorded<'_>, _out: &mut Usage) -> Result<(), String> {
+        Ok(())
     }
 
     /// Takes back what `prepare` and `attach` did, with the record alone; what is gone already is success.
     ///
     /// # Errors
     /// What is left to do; it is tried again.
-    fn cleanup(&self, _root: &Root, _name: &Name, _run: &Run) -> Result<(), String> {
+    fn cleanup(&self, _cx: &Recorded<'_>) -> Result<(), String> {
         Ok(())
     }
 }
@@ -107,8 +161,8 @@ pub struct Check<'a> {
     pub spec: &'a Spec,
     /// The host.
     pub host: &'a Host,
-    /// The administrator's word on namespaces.
-    pub policy: &'a crate::config::NamespacesConfig,
+    /// The configuration.
+    pub config: &'a Config,
     /// Where the sandboxes of this container lie.
     pub sandboxes: &'a Path,
 }
@@ -124,6 +178,36 @@ pub struct Container<'a> {
     pub sandbox: &'a Path,
     /// The host.
     pub host: &'a Host,
+    /// The configuration.
+    pub config: &'a Config,
+    /// What is kept between calls.
+    pub shared: &'a Shared,
+    /// The cgroup2 cgroup that it was started in, below the mount; none where there is no cgroup2.
+    pub cgroup: Option<&'a str>,
+}
+
+/// A berthd that has adopted all that its records tell of.
+#[derive(Debug)]
+pub struct Sweep<'a> {
+    /// Where things lie.
+    pub root: &'a Root,
+    /// What is kept between calls.
+    pub shared: &'a Shared,
+    /// The containers that have a run.
+    pub running: &'a BTreeSet<Name>,
+}
+
+/// A run of a container, as its record has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorded<'a> {
+    /// Where things lie.
+    pub root: &'a Root,
+    /// What is kept between calls.
+    pub shared: &'a Shared,
+    /// Whose.
+    pub name: &'a Name,
+    /// Which.
+    pub run: &'a Run,
 }
 
 /// A spec cannot run on this host.
@@ -146,10 +230,10 @@ impl Refusal {
 }
 
 /// Whether the container's namespace of a kind is its own, as the kernel says (namespaces(7)).
-fn namespace_status(root: &Root, run: &Run, kind: &str) -> Result<Option<String>, String> {
-    let Some(process) = run.process else { return Ok(None) };
+fn namespace_status(cx: &Recorded<'_>, kind: &str) -> Result<Option<String>, String> {
+    let Some(process) = cx.run.process else { return Ok(None) };
     let link = |who: &str| {
-        let path = root.at(&format!("/proc/{who}/ns/{kind}"));
+        let path = cx.root.at(&format!("/proc/{who}/ns/{kind}"));
         std::fs::read_link(&path).map_err(|e| format!("cannot read {}: {}", path.display(), crate::error::reason(&e)))
     };
     let (ours, theirs) = (link("self")?, link(&process.pid.to_string())?);

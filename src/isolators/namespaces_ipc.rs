@@ -3,14 +3,13 @@
 //! Mesos: `isolators/namespaces/ipc.cpp`. Put right here: sizes are 64 bit, zero is refused, the tmpfs lives in
 //! the container's mount namespace and goes with it.
 
-use super::{Check, Isolator, Refusal, Support, namespace_status};
+use super::{Check, Isolator, Recorded, Refusal, Support, namespace_status};
 use crate::{
     host::Host,
+    observe::ContainerStatus,
     plan::{Action, Namespace, Phase, Plan, Step},
     protocol::{Failure, Stage},
-    root::Root,
     spec::{Share, Spec},
-    state::Run,
 };
 
 /// See the module.
@@ -42,7 +41,7 @@ impl Isolator for NamespacesIpc {
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
         if cx.spec.namespaces.ipc == Some(Share::Host) {
-            return if cx.policy.allow_host_ipc {
+            return if cx.config.namespaces.allow_host_ipc {
                 Ok(())
             } else {
                 let message = "sharing the host's ipc namespace is not allowed here (allow_host_ipc = false under \
@@ -53,7 +52,7 @@ impl Isolator for NamespacesIpc {
         check_shm(cx.host)?;
         plan.namespaces.extend([Namespace::Ipc, Namespace::Mount]);
         let step = |action| Step { isolator: NAME.to_owned(), phase: Phase::Mounts, action };
-        plan.steps.push(step(Action::MountShm { size: cx.spec.namespaces.shm_size.or(cx.policy.shm_size) }));
+        plan.steps.push(step(Action::MountShm { size: cx.spec.namespaces.shm_size.or(cx.config.namespaces.shm_size) }));
         if cx.host.root.at("/dev/mqueue").is_dir() {
             plan.steps.push(step(Action::MountMqueue));
         }
@@ -72,8 +71,8 @@ impl Isolator for NamespacesIpc {
         keys
     }
 
-    fn status(&self, root: &Root, run: &Run) -> Result<Option<String>, String> {
-        namespace_status(root, run, "ipc")
+    fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
+        namespace_status(cx, "ipc")
     }
 }
 

@@ -2,13 +2,12 @@
 //!
 //! Mesos: `isolators/namespaces/pid.cpp`. Without it, or with `pid = "host"`, the launcher becomes the program.
 
-use super::{Check, Isolator, Refusal, Support, namespace_status};
+use super::{Check, Isolator, Recorded, Refusal, Support, namespace_status};
 use crate::{
     host::Host,
+    observe::ContainerStatus,
     plan::{Action, Namespace, Phase, Plan, Step},
-    root::Root,
     spec::{Share, Spec},
-    state::Run,
 };
 
 /// See the module.
@@ -40,7 +39,7 @@ impl Isolator for NamespacesPid {
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
         if cx.spec.namespaces.pid == Some(Share::Host) {
-            return if cx.policy.allow_host_pid {
+            return if cx.config.namespaces.allow_host_pid {
                 Ok(())
             } else {
                 let message = "sharing the host's pid namespace is not allowed here (allow_host_pid = false under \
@@ -57,7 +56,7 @@ impl Isolator for NamespacesPid {
         if old.namespaces.pid == new.namespaces.pid { Vec::new() } else { vec!["namespaces.pid"] }
     }
 
-    fn status(&self, root: &Root, run: &Run) -> Result<Option<String>, String> {
-        namespace_status(root, run, "pid")
+    fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
+        namespace_status(cx, "pid")
     }
 }

@@ -16,7 +16,7 @@ use super::failure::{failure, refusal};
 use crate::{
     plan::{Bind, Source},
     protocol::{Failure, Stage},
-    sys::mount,
+    sys::mount::{self, Depth},
 };
 
 /// Binds all. Every source is opened before the first target is covered, so none sees another.
@@ -42,7 +42,7 @@ fn open_source(bind: &Bind, sandbox: Option<&Path>) -> Result<OwnedFd, Failure> 
     })?;
     let cloned = mount::clone_tree(source).and_then(|tree| {
         if bind.read_only {
-            mount::set_read_only(&tree)?;
+            mount::set_read_only(&tree, Depth::All)?;
         }
         Ok(tree)
     });

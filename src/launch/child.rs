@@ -1,15 +1,15 @@
 //! What a container's first process does before and after the gate.
 
 use std::{
-    ffi::{CString, NulError},
+    ffi::{CString, NulError, OsString},
     io,
-    os::unix::ffi::OsStringExt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::PathBuf,
     process,
 };
 
 use super::{
-    Launch, ListenFds, environment,
+    ListenFds, environment,
     failure::{failure, refusal},
     init, program, steps,
 };
@@ -37,18 +37,23 @@ pub(super) struct Armed {
     init: bool,
 }
 
-/// Does the plan's steps in their order and finds the program, as the program's user.
-pub(super) fn arm(launch: &Launch, plan: &Plan) -> Result<Armed, Failure> {
+/// Does the plan's steps in their order and finds the program, as the program's user. `inherited` are variables that
+/// the plan leaves to whoever starts it.
+pub(super) fn arm(
+    plan: &Plan,
+    listen: &ListenFds,
+    inherited: impl Fn(&str) -> Option<String>,
+) -> Result<Armed, Failure> {
     for step in &plan.steps {
         steps::apply(&step.action, plan)?;
     }
     let path = program::resolve(&plan.program)?;
-    let environment = environment::compose(&plan.program.environment, |name| std::env::var(name).ok());
+    let environment = environment::compose(&plan.program.environment, inherited);
     strings(&environment).map_err(|_| has_nul("environment"))?;
     let argv = plan.program.argv.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<_, _>>();
     Ok(Armed {
-        container: launch.container.clone(),
-        listen: launch.listen.clone(),
+        container: plan.container.clone(),
+        listen: listen.clone(),
         path: CString::new(path.into_os_string().into_vec()).map_err(|_| has_nul("command"))?,
         argv: argv.map_err(|_| has_nul("command"))?,
         environment,
@@ -57,6 +62,12 @@ pub(super) fn arm(launch: &Launch, plan: &Plan) -> Result<Armed, Failure> {
 }
 
 impl Armed {
+    /// The same program with these arguments, which need not be text as those of a plan.
+    pub fn with_arguments(self, argv: &[OsString]) -> Result<Self, Failure> {
+        let argv = argv.iter().map(|argument| CString::new(argument.as_bytes())).collect::<Result<_, _>>();
+        Ok(Self { argv: argv.map_err(|_| has_nul("command"))?, ..self })
+    }
+
     /// Becomes the program. Returns its exit status where an init stands between, else only on failure.
     pub fn run(&self) -> Result<u8, Failure> {
         if self.init { init::run(self) } else { Err(self.execute()) }

@@ -41,6 +41,11 @@ impl ListenFds {
     }
 }
 
+/// A variable that the service manager gave this process.
+pub(super) fn from_manager(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
 /// The program's environment but for `LISTEN_*`: the plan's, and what is inherited where the plan is silent.
 pub(super) fn compose(
     planned: &[(String, String)],

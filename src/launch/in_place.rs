@@ -4,7 +4,7 @@ use nix::sched::{CloneFlags, unshare};
 use sd_notify::NotifyState;
 use std::{io, process};
 
-use super::{child, failure::failure, session::Session, sibling::clone_flags};
+use super::{child, environment, failure::failure, session::Session, sibling::clone_flags};
 use crate::{
     plan::Plan,
     protocol::{Failure, Reply, Report, Stage},
@@ -16,7 +16,7 @@ pub(super) fn start(session: &mut Session<'_>, plan: &Plan) -> Result<(), Failur
         let cure = "the launcher needs CAP_SYS_ADMIN, and the kernel mount and ipc namespaces";
         failure(Stage::Namespaces, "leave the host's namespaces", None, &errno.into(), cure)
     })?;
-    let program = child::arm(session.launch, plan)?;
+    let program = child::arm(plan, &session.launch.listen, environment::from_manager)?;
     let pid = process::id();
     if session.manager.listens() {
         if let Some(berthd) = &mut session.berthd {

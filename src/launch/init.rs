@@ -52,7 +52,8 @@ fn attend(program: &Armed) -> io::Result<u8> {
                 return Ok(status);
             }
         } else if let Err(error) = kill(child, signal.ssi_signo.cast_signed())
-            && error.raw_os_error() != Some(libc::ESRCH)
+            // It has just ended, or is another user's by now and this init has no CAP_KILL.
+            && !matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EPERM))
         {
             return Err(error);
         }
@@ -76,7 +77,7 @@ fn reap(child: u32) -> io::Result<Option<u8>> {
 }
 
 /// A program's end as an exit status: its own code, or 128 and the signal's number as shells have it.
-fn exit_status(code: Option<i32>, signal: Option<i32>) -> u8 {
+pub(super) fn exit_status(code: Option<i32>, signal: Option<i32>) -> u8 {
     let number = code.or_else(|| signal.map(|signal| 128 + signal));
     number.and_then(|number| u8::try_from(number).ok()).unwrap_or(u8::MAX)
 }

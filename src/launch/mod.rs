@@ -13,10 +13,13 @@
 
 mod berthd;
 mod bind;
+mod capabilities;
 mod child;
+pub mod enter;
 mod environment;
 mod failure;
 mod gate;
+mod guard;
 mod in_place;
 mod init;
 mod interpreter;

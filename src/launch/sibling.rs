@@ -5,7 +5,7 @@ use std::{io, os::fd::OwnedFd, process, time::Duration};
 use sd_notify::NotifyState;
 
 use super::{
-    child,
+    child, environment,
     failure::{self, failure, refusal},
     gate::{Keeper, Waiter, gate},
     in_place::await_go,
@@ -55,7 +55,7 @@ fn end(child: &OwnedFd) {
 
 /// The child's life until it is the program: the exit status if it never is.
 fn live(session: &Session<'_>, plan: &Plan, mut waiter: Waiter) -> u8 {
-    let program = match child::arm(session.launch, plan) {
+    let program = match child::arm(plan, &session.launch.listen, environment::from_manager) {
         Ok(program) => program,
         Err(failure) => {
             // The launcher says it; without a launcher nobody wants to know.

@@ -5,18 +5,37 @@ use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt, path::Path};
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 
 use super::{
-    bind,
+    bind, capabilities,
     failure::{failure, refusal},
+    guard,
 };
 use crate::{
     plan::{Action, Namespace, Plan},
     protocol::{Failure, Stage},
     spec::Bytes,
-    sys::mount::{self, Denied},
+    sys::{
+        mount::{self, Denied},
+        seccomp,
+    },
 };
 
-/// Refuses a plan whose mounts would reach the host; nothing has been done yet.
+/// Refuses a plan whose steps would not do what they say; nothing has been done yet.
 pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
+    check_mounts(plan)?;
+    let at = |is: fn(&Action) -> bool| plan.steps.iter().position(|step| is(&step.action));
+    match (at(|a| matches!(a, Action::SetIdentity { .. })), at(|a| matches!(a, Action::SetCapabilities(_)))) {
+        (Some(identity), Some(capabilities)) if identity < capabilities => Ok(()),
+        (_, None) => Ok(()),
+        _ => {
+            let message = "the plan sets capabilities without becoming a user first; this is a bug of berthd, please \
+                           report it";
+            Err(refusal(Stage::Confine, None, message))
+        }
+    }
+}
+
+/// Refuses a plan whose mounts would reach the host.
+fn check_mounts(plan: &Plan) -> Result<(), Failure> {
     let is_mount = |action: &Action| {
         matches!(
             action,
@@ -25,6 +44,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
                 | Action::MountProc
                 | Action::MountShm { .. }
                 | Action::MountMqueue
+                | Action::GuardCgroups
         )
     };
     let private = plan.namespaces.contains(&Namespace::Mount);
@@ -47,12 +67,19 @@ pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
         Action::MountProc => mount_at(Path::new("/proc"), c"proc", &[], Denied::Programs),
         Action::MountShm { size } => mount_shm(*size),
         Action::MountMqueue => mount_mqueue(),
-        Action::SetIdentity { uid, gid, groups } => set_identity(*uid, *gid, groups),
+        Action::GuardCgroups => guard::guard_cgroups(),
+        Action::DenyUserNamespaces => deny_user_namespaces(),
+        Action::SetIdentity { uid, gid, groups } => {
+            // Part of that step, and the last moment at which it can be done.
+            plan.capability_sets().map_or(Ok(()), capabilities::prepare)?;
+            set_identity(*uid, *gid, groups)
+        }
         Action::SetUmask { mask } => {
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(*mask));
             Ok(())
         }
         Action::ChangeDirectory { path } => change_directory(path.as_deref().or(plan.sandbox.as_deref())),
+        Action::SetCapabilities(sets) => capabilities::set(sets),
     }
 }
 
@@ -106,6 +133,14 @@ fn mount_mqueue() -> Result<(), Failure> {
     }
 }
 
+/// A filter on the calls that make user namespaces.
+fn deny_user_namespaces() -> Result<(), Failure> {
+    seccomp::deny_user_namespaces().map_err(|error| {
+        let cure = "the kernel needs CONFIG_SECCOMP_FILTER, and the launcher CAP_SYS_ADMIN";
+        failure(Stage::Confine, "filter system calls that make user namespaces", None, &error, cure)
+    })
+}
+
 /// Groups first and the user last: without root's uid nothing else can be set. Root's too are set, since what the
 /// launcher was started with is not what the spec says (mesos.md §17.17).
 fn set_identity(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Failure> {
@@ -145,7 +180,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::plan::{Phase, Program, Step, UnitSettings};
+    use crate::plan::{CapabilitySets, CapabilityWishes, Phase, Program, Step, UnitSettings};
 
     /// A plan of nothing but these.
     fn plan(namespaces: &[Namespace], actions: &[Action]) -> Plan {
@@ -159,9 +194,22 @@ mod tests {
             unit: UnitSettings::default(),
             namespaces: namespaces.iter().copied().collect::<BTreeSet<_>>(),
             sandbox: None,
+            tag: None,
             steps,
             program,
             warnings: vec![],
+            capabilities: CapabilityWishes::default(),
+        }
+    }
+
+    #[test]
+    fn no_plan_sets_capabilities_before_the_user() {
+        let user = || Action::SetIdentity { uid: 0, gid: 0, groups: vec![] };
+        let sets = || Action::SetCapabilities(CapabilitySets::default());
+        for (actions, good) in
+            [(vec![user(), sets()], true), (vec![user()], true), (vec![sets()], false), (vec![sets(), user()], false)]
+        {
+            assert_eq!(check(&plan(&[], &actions)).is_ok(), good, "{actions:?}");
         }
     }
 

@@ -8,8 +8,12 @@ use crate::{
     manager::{Exit, Kind},
     protocol::Failure,
     root::Layer,
-    spec::Name,
+    spec::{Handle, Name},
 };
+
+mod statistics;
+
+pub use statistics::{ContainerStatistics, STATISTICS_SCHEMA, Statistics, Usage};
 
 /// Version of the state file's form; a reader refuses a greater one.
 pub const SCHEMA: u32 = 1;
@@ -79,6 +83,46 @@ pub struct Container {
     pub cgroup: Option<String>,
     /// What each isolator says.
     pub isolators: Vec<IsolatorStatus>,
+    /// What Mesos's `/state` has of it, under the same names.
+    #[serde(default)]
+    pub container_status: ContainerStatus,
+}
+
+/// Mesos's `ContainerStatus` (mesos.proto). What is absent is not known or not so.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    /// What control groups do with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_info: Option<CgroupInfo>,
+}
+
+/// Mesos's `CgroupInfo`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupInfo {
+    /// The handle of its packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net_cls: Option<NetCls>,
+}
+
+/// Mesos's `CgroupInfo.NetCls`, and the same in the words of others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetCls {
+    /// The handle as a number, as Mesos has it.
+    pub classid: u32,
+    /// The same in hexadecimal, as nft(8) and iptables(8) take it.
+    pub hex: String,
+    /// The same as major and minor of a class of tc(8).
+    pub class: String,
+    /// What tags: `net_cls`, `bpf`.
+    pub backends: Vec<String>,
+}
+
+impl NetCls {
+    /// A handle in everybody's words.
+    #[must_use]
+    pub fn of(handle: Handle, backends: Vec<String>) -> Self {
+        Self { classid: handle.0, hex: format!("{:#010x}", handle.0), class: handle.tc(), backends }
+    }
 }
 
 /// The state of a container in one word.
@@ -124,7 +168,7 @@ pub struct SpecStatus {
     pub pending: Vec<String>,
     /// Mistakes, `file:line:column: key: message`, one each.
     pub errors: Vec<String>,
-    /// Doubts, in the same form.
+    /// Doubts, in the same form; then those about the plan of the present run, a sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -175,6 +219,9 @@ mod tests {
             log: Some("/x".into()),
             cgroup: text(),
             isolators: vec![IsolatorStatus { name: String::new(), detail: text(), error: text() }],
+            container_status: ContainerStatus {
+                cgroup_info: Some(CgroupInfo { net_cls: Some(NetCls::of(Handle(1), vec!["bpf".to_owned()])) }),
+            },
         };
         let daemon = Daemon {
             version: String::new(),

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::{Action, Namespace, Phase, Plan, Program, Step, UnitSettings};
+use super::{Action, CapabilityWishes, Namespace, Phase, Plan, Program, Step, UnitSettings};
 use crate::{
-    config::NamespacesConfig,
+    config::Config,
     host::{Host, users},
     isolators::{Check, Isolator, ORDER},
     protocol::{Failure, Stage},
@@ -15,7 +15,7 @@ use crate::{
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Who asks for the steps that every container gets.
-const CORE: &str = "berth";
+pub(super) const CORE: &str = "berth";
 
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +28,8 @@ pub struct Build<'a> {
     pub host: &'a Host,
     /// The isolators that are enabled.
     pub enabled: &'a [&'static dyn Isolator],
-    /// The administrator's word on namespaces.
-    pub policy: &'a NamespacesConfig,
+    /// With which configuration.
+    pub config: &'a Config,
 }
 
 /// Plans a start. Reads the host and changes nothing.
@@ -43,9 +43,11 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
         unit: UnitSettings::of(from.spec),
         namespaces: BTreeSet::new(),
         sandbox: None,
+        tag: None,
         steps: Vec::new(),
         program: program(from.name, from.spec, &account)?,
         warnings: Vec::new(),
+        capabilities: CapabilityWishes::default(),
     };
     isolate(from, &mut plan)?;
     if plan.program.init && !plan.namespaces.contains(&Namespace::Pid) {
@@ -60,6 +62,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
     plan.steps.push(core(Phase::Identity, Action::SetUmask { mask: from.spec.umask }));
     let path = from.spec.working_directory.clone();
     plan.steps.push(core(Phase::Identity, Action::ChangeDirectory { path }));
+    plan.compose_capabilities(uid == 0, &from.spec.capabilities, from.host.capabilities());
     plan.steps.sort_by_key(|step| step.phase);
     Ok(plan)
 }
@@ -67,7 +70,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
 /// Asks each enabled isolator, and refuses what only a disabled one could give.
 fn isolate(from: Build<'_>, plan: &mut Plan) -> Result<(), Failure> {
     let sandboxes = from.host.root.sandboxes(from.name);
-    let check = Check { spec: from.spec, host: from.host, policy: from.policy, sandboxes: &sandboxes };
+    let check = Check { spec: from.spec, host: from.host, config: from.config, sandboxes: &sandboxes };
     for isolator in ORDER {
         let name = isolator.name();
         if from.enabled.iter().any(|enabled| enabled.name() == name) {

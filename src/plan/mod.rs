@@ -4,16 +4,21 @@
 //! of an edited spec. Nothing in here acts.
 
 mod build;
+mod capabilities;
 mod step;
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use build::{Build, DEFAULT_PATH, build, needs_restart};
+pub use capabilities::{CapabilitySets, CapabilityWishes, Forbidden, Grant};
 pub use step::{Action, Bind, Phase, Source, Step};
 
-use crate::spec::{Name, Restart, Service, Signal, Spec, StartLimit};
+use crate::{
+    isolators::cgroups_net_cls::Backend,
+    spec::{Handle, Name, Restart, Service, Signal, Spec, StartLimit},
+};
 
 /// Everything that a start of one container does, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,12 +31,18 @@ pub struct Plan {
     pub namespaces: BTreeSet<Namespace>,
     /// The sandbox of the run; none until the run is prepared.
     pub sandbox: Option<PathBuf>,
+    /// The tag of the container's packets.
+    #[serde(default)]
+    pub tag: Option<Tag>,
     /// What the child does between its birth and the program, sorted by phase, then isolator.
     pub steps: Vec<Step>,
     /// What it becomes.
     pub program: Program,
     /// What the operator should know and what does not stop the start.
     pub warnings: Vec<String>,
+    /// What isolators say of capabilities while the plan is made; at the end a step holds what came of it.
+    #[serde(skip)]
+    pub capabilities: CapabilityWishes,
 }
 
 /// A namespace that a plan asks for (namespaces(7)).
@@ -44,6 +55,63 @@ pub enum Namespace {
     Pid,
     /// CLONE_NEWIPC.
     Ipc,
+}
+
+/// How the container's packets are tagged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    /// With what.
+    pub handle: TagHandle,
+    /// By what.
+    pub backends: Vec<Backend>,
+}
+
+/// Which handle a start will have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TagHandle {
+    /// The lowest that is free.
+    Auto {
+        /// The upper half.
+        primary: u16,
+        /// What the lower half is chosen from, ascending.
+        secondary: Vec<RangeInclusive<u16>>,
+    },
+    /// The spec's.
+    Fixed(Handle),
+    /// Whatever the operator sets.
+    Unmanaged,
+}
+
+impl TagHandle {
+    /// The handles that it may come to be, as ranges of their numbers.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<RangeInclusive<u32>> {
+        match self {
+            Self::Auto { primary, secondary } => {
+                let of = |half: u16| Handle::of(*primary, half).0;
+                secondary.iter().map(|range| of(*range.start())..=of(*range.end())).collect()
+            }
+            Self::Fixed(handle) => vec![handle.0..=handle.0],
+            Self::Unmanaged => Vec::new(),
+        }
+    }
+
+    /// Whether it may come to be this one.
+    #[must_use]
+    pub fn contains(&self, handle: Handle) -> bool {
+        self.ranges().iter().any(|range| range.contains(&handle.0))
+    }
+}
+
+impl fmt::Display for TagHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = |range: &RangeInclusive<u32>| match (Handle(*range.start()), Handle(*range.end())) {
+            (lower, upper) if lower == upper => lower.to_string(),
+            (lower, upper) => format!("{lower} to {upper}"),
+        };
+        f.write_str(&self.ranges().iter().map(span).collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// The program, as execve(2) takes it.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::CapabilitySets;
 use crate::spec::Bytes;
 
 /// When a step is done. The child sorts by phase; within a phase the order of the isolators holds.
@@ -56,6 +57,12 @@ pub enum Action {
     },
     /// A `/dev/mqueue` for the new ipc namespace, where the host has one (mq_overview(7)).
     MountMqueue,
+    /// Make every mount of control groups read-only, but for the container's own cgroup: whoever could write in others
+    /// could leave its own, and with it its limits and its handle.
+    GuardCgroups,
+    /// Make no user namespaces from here on (seccomp(2)): in one of its own, root of the container could mount again what
+    /// is closed to it here.
+    DenyUserNamespaces,
     /// setgroups(2), setgid(2), setuid(2).
     SetIdentity {
         /// User.
@@ -75,6 +82,8 @@ pub enum Action {
         /// Absolute; none is the sandbox.
         path: Option<PathBuf>,
     },
+    /// capset(2), after the bounding set was cut and before the ambient set is raised (capabilities(7)).
+    SetCapabilities(CapabilitySets),
 }
 
 /// One bind mount.

@@ -85,6 +85,13 @@ impl Diagnostic {
         self
     }
 
+    /// The same place, with something else to say of it.
+    #[must_use]
+    pub fn with_message(mut self, message: impl AsRef<str>) -> Self {
+        self.message = printable(message.as_ref());
+        self
+    }
+
     /// Only a warning.
     #[must_use]
     pub fn as_warning(mut self) -> Self {

@@ -114,9 +114,8 @@ impl Document {
     }
 
     /// The base in which the integer at `path` is written.
-    pub fn radix(&self, path: &[&str]) -> Option<u32> {
-        let path: KeyPath = path.iter().map(|part| (*part).to_owned()).collect();
-        self.places.get(&path).map(|place| place.radix)
+    pub fn radix(&self, path: &[String]) -> Option<u32> {
+        self.places.get(&self.original(path)).map(|place| place.radix)
     }
 
     /// The line of the key at `path`, or of the nearest table around it.

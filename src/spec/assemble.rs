@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Name, digest,
+    HandleChoice, Name, Spec, digest,
     fragment::Fragment,
-    load::{Defaults, Loaded, Outcome},
+    load::{Claim, Defaults, Loaded, Outcome},
     validate::{Draft, Report, validate},
 };
 use crate::{
     root::Layer,
-    source::{Content, Diagnostic, Document, KeyPath, Stack, drop_ins, extract, parse},
+    source::{Content, Diagnostic, Document, KeyPath, Part, Stack, dotted, drop_ins, extract, parse},
 };
 
 /// The files of one container, before they are understood.
@@ -47,6 +47,7 @@ pub fn assemble(parts: Parts, defaults: &Defaults) -> (Loaded, Option<Merged>) {
         outcome: Outcome::Masked,
         digest: String::new(),
         warnings: Vec::new(),
+        claim: None,
     };
     let text = match content {
         Ok(Content::Text(text)) => text,
@@ -70,11 +71,14 @@ pub fn assemble(parts: Parts, defaults: &Defaults) -> (Loaded, Option<Merged>) {
             None => errors.append(&mut found),
         }
     }
-    let (spec, report) = validate(&Draft { name: &loaded.name, layer, stack: &stack, main, whole: true });
+    let primary_handle = defaults.primary_handle;
+    let draft = Draft { name: &loaded.name, layer, stack: &stack, main, whole: true, primary_handle };
+    let (spec, report) = validate(&draft);
     let Report { errors: invalid, warnings, dropped, .. } = report;
     errors.extend(invalid);
     sort(&mut errors, &loaded.files);
     loaded.warnings = warnings;
+    loaded.claim = claim(&spec, &stack, main);
     if errors.is_empty() {
         loaded.digest = digest(&spec);
         loaded.outcome = Outcome::Good(Box::new(spec));
@@ -88,8 +92,15 @@ pub fn assemble(parts: Parts, defaults: &Defaults) -> (Loaded, Option<Merged>) {
 pub fn check_defaults(defaults: &Defaults) -> Vec<Diagnostic> {
     let stack = Stack { documents: defaults.documents.clone() };
     let Ok(name) = "defaults".parse::<Name>() else { return Vec::new() };
-    let draft = Draft { name: &name, layer: Layer::Etc, stack: &stack, main: 0, whole: false };
+    let primary_handle = defaults.primary_handle;
+    let draft = Draft { name: &name, layer: Layer::Etc, stack: &stack, main: 0, whole: false, primary_handle };
     validate(&draft).1.errors
+}
+
+/// What the spec asks for that no other container may have.
+fn claim(spec: &Spec, stack: &Stack, main: usize) -> Option<Claim> {
+    let Some(HandleChoice::Fixed(handle)) = spec.network.handle else { return None };
+    stack.error(&dotted("network.handle"), Part::Value, "", main).map(|place| Claim { handle, place })
 }
 
 /// Takes what is wrong out of a document. Of a file that is not even TOML, nothing more is told.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
-    words::{self, CommandWord, GroupWord, Timespan, Umask, UserWord, choice, optional},
+    Bytes, Capabilities, HandleChoice, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
+    words::{self, CapabilityWord, CommandWord, GroupWord, Timespan, Umask, UserWord, choice, optional},
 };
 use crate::source::{Shape, keys};
 
@@ -40,6 +40,10 @@ pub struct Fragment {
     pub volumes: Option<Vec<VolumeFragment>>,
     /// Namespaces.
     pub namespaces: Option<NamespacesFragment>,
+    /// The network.
+    pub network: Option<NetworkFragment>,
+    /// What of root's power it has.
+    pub capabilities: Option<CapabilitiesFragment>,
     /// What the service manager decides.
     pub service: Option<ServiceFragment>,
 }
@@ -70,6 +74,33 @@ pub struct NamespacesFragment {
     /// Size of a private `/dev/shm`. Defaults to `berthd.toml`'s, else half of RAM.
     #[serde(default, deserialize_with = "optional")]
     pub shm_size: Option<Bytes>,
+}
+
+/// `[network]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct NetworkFragment {
+    /// The net_cls handle. Defaults to `auto` where `cgroups/net_cls` is enabled.
+    #[serde(default, deserialize_with = "optional")]
+    pub handle: Option<HandleChoice>,
+}
+
+/// `[capabilities]`, of a spec and of `berthd.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct CapabilitiesFragment {
+    /// What the program has. Defaults to `berthd.toml`'s; else a user's has none, and root's all of `bounding`.
+    pub effective: Option<Vec<CapabilityWord>>,
+    /// What it and all that it executes can have at most. Defaults to `berthd.toml`'s, else to `effective`, else to
+    /// the OCI default.
+    pub bounding: Option<Vec<CapabilityWord>>,
+}
+
+impl From<CapabilitiesFragment> for Capabilities {
+    fn from(fragment: CapabilitiesFragment) -> Self {
+        let set = |words: Option<Vec<CapabilityWord>>| words.map(|words| CapabilityWord::set(&words));
+        Self { effective: set(fragment.effective), bounding: set(fragment.bounding) }
+    }
 }
 
 /// `[service]`, in systemd's words.
@@ -119,6 +150,8 @@ impl Shape for Fragment {
             ("command", keys::<words::CommandTable>()),
             ("volumes", keys::<VolumeFragment>()),
             ("namespaces", keys::<NamespacesFragment>()),
+            ("network", keys::<NetworkFragment>()),
+            ("capabilities", keys::<CapabilitiesFragment>()),
             ("service", keys::<ServiceFragment>()),
             ("service.start_limit", keys::<StartLimitFragment>()),
         ]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Name, Spec,
+    Handle, Name, Spec,
     assemble::{Parts, assemble},
 };
 use crate::{
@@ -14,11 +14,13 @@ use crate::{
     source::{Content, Diagnostic, Document, Entry, entries, read, toml_name},
 };
 
-/// `[defaults]` of `berthd.toml`, which lie under every spec, with their provenance.
+/// What `berthd.toml` says to every spec.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults {
-    /// In rising precedence, each cleared of errors.
+    /// `[defaults]`, which lie under every spec, with their provenance: in rising precedence, each cleared of errors.
     pub(crate) documents: Vec<Document>,
+    /// The primary that a fixed handle must have, if the host has one.
+    pub(crate) primary_handle: Option<u16>,
 }
 
 /// One container as its files say.
@@ -36,6 +38,17 @@ pub struct Loaded {
     pub digest: String,
     /// What does not stop it.
     pub warnings: Vec<Diagnostic>,
+    /// What it asks for that no other container may have.
+    pub claim: Option<Claim>,
+}
+
+/// A handle that one container alone may have, and where its files ask for it.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Which.
+    pub handle: Handle,
+    /// Where, for a complaint.
+    pub(crate) place: Diagnostic,
 }
 
 /// What came of a container's files.
@@ -75,7 +88,49 @@ pub fn load_all(root: &Root, defaults: &Defaults) -> Catalog {
             catalog.containers.insert(name, loaded);
         }
     }
+    refuse_doubles(catalog.containers.values_mut());
     catalog
+}
+
+impl Catalog {
+    /// Takes in what one container's files say by now, with what follows for others.
+    pub fn insert(&mut self, loaded: Loaded) {
+        self.containers.insert(loaded.name.clone(), loaded);
+        refuse_doubles(self.containers.values_mut());
+    }
+}
+
+/// Refuses every spec that asks for a handle that another one asks for too. None of them wins: which file is read
+/// first is nothing that an operator thinks of.
+fn refuse_doubles<'a>(all: impl Iterator<Item = &'a mut Loaded>) {
+    let mut claims: BTreeMap<Handle, Vec<&mut Loaded>> = BTreeMap::new();
+    for loaded in all {
+        if let Some(handle) = loaded.claim.as_ref().map(|claim| claim.handle) {
+            claims.entry(handle).or_default().push(loaded);
+        }
+    }
+    for (handle, mut claimants) in claims.into_iter().filter(|(_, claimants)| claimants.len() > 1) {
+        let names: Vec<Name> = claimants.iter().map(|loaded| loaded.name.clone()).collect();
+        for loaded in &mut claimants {
+            let others = names.iter().filter(|name| **name != loaded.name).map(Name::as_str);
+            loaded.refuse_claim(handle, &others.collect::<Vec<_>>().join(", "));
+        }
+    }
+}
+
+impl Loaded {
+    /// Adds to what is wrong that others claim its handle too.
+    fn refuse_claim(&mut self, handle: Handle, others: &str) {
+        let Some(claim) = &self.claim else { return };
+        let message = format!("the handle {handle} is asked for by {others} too");
+        let error =
+            claim.place.clone().with_message(message).with_help(Some("give each a handle of its own, or \"auto\""));
+        match &mut self.outcome {
+            Outcome::Good(_) => self.outcome = Outcome::Bad(vec![error]),
+            Outcome::Bad(errors) if !errors.contains(&error) => errors.push(error),
+            Outcome::Bad(_) | Outcome::Masked => {}
+        }
+    }
 }
 
 /// Tells specs from drop-ins and from files that can be neither.
@@ -160,6 +215,7 @@ pub fn load_files(paths: &[PathBuf], defaults: &Defaults) -> (Vec<Loaded>, Vec<D
             Err(stray) => strays.push(stray),
         }
     }
+    refuse_doubles(loaded.iter_mut());
     (loaded, strays)
 }
 

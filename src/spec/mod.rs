@@ -4,6 +4,7 @@
 //! (`[defaults]`, spec, drop-ins), a [`Spec`] is valid by construction.
 
 mod assemble;
+mod capability;
 pub mod command;
 mod digest;
 pub(crate) mod fragment;
@@ -15,10 +16,12 @@ pub(crate) mod words;
 
 pub use crate::source::{Diagnostic, Severity};
 pub(crate) use assemble::check_defaults;
+pub use capability::{ALL_WORD, Capabilities, Capability, CapabilitySet};
 pub use digest::digest;
-pub use load::{Catalog, Defaults, Loaded, Outcome, load, load_all, load_files};
+pub use load::{Catalog, Claim, Defaults, Loaded, Outcome, load, load_all, load_files};
 pub use origins::{Origin, origins, origins_of_file};
 pub use types::{
-    Bytes, Command, Identity, Name, NameError, Namespaces, OnChange, Restart, SandboxMode, Service, Share, Signal,
-    Spec, StartLimit, UserName, Volume, VolumeMode,
+    Bytes, Command, Handle, HandleChoice, Identity, Name, NameError, Namespaces, Network, OnChange, Restart,
+    SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName, Volume, VolumeMode,
 };
+pub(crate) use validate::beyond_bounding;

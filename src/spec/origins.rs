@@ -78,9 +78,9 @@ fn leaf(value: &Value, path: KeyPath, stack: &Stack, found: &mut Vec<Origin>) {
         }
         _ => {
             let Some(document) = stack.origin(&path).and_then(|index| stack.documents.get(index)) else { return };
-            let octal = path.last().is_some_and(|key| key == "umask");
-            let value = match (value.to_i128(), octal) {
-                (Some(mask), true) => format!("{mask:#o}"),
+            let value = match (value.to_i128(), document.radix(&path)) {
+                (Some(number), Some(8)) => format!("{number:#o}"),
+                (Some(number), Some(16)) => format!("{number:#x}"),
                 _ => toml_value(value).to_string(),
             };
             found.push(Origin { line: document.line(&path), file: document.label.clone(), value, path });

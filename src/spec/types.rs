@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duratio
 
 use serde::{Deserialize, Serialize};
 
+use super::Capabilities;
+
 /// A container, as merged and checked from its files.
 ///
 /// Its serialized form is what records and `berthctl --json` hold; the TOML that people write is read by the
@@ -32,6 +34,11 @@ pub struct Spec {
     pub volumes: Vec<Volume>,
     /// Namespaces.
     pub namespaces: Namespaces,
+    /// The network.
+    pub network: Network,
+    /// What of root's power it has. Without a word on it left out, so that older specs keep their digest.
+    #[serde(default, skip_serializing_if = "Capabilities::is_unset")]
+    pub capabilities: Capabilities,
     /// What systemd decides: restarts, stops, order.
     pub service: Service,
 }
@@ -130,6 +137,56 @@ pub enum Share {
     Private,
     /// The host's.
     Host,
+}
+
+/// How the container uses the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Network {
+    /// Unset: `auto` where `cgroups/net_cls` is enabled, else none.
+    pub handle: Option<HandleChoice>,
+}
+
+/// Which handle tags the container's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HandleChoice {
+    /// One that berthd chooses under the host's primary; without a primary, whatever the operator sets.
+    Auto,
+    /// No tag.
+    None,
+    /// This one.
+    Fixed(Handle),
+}
+
+/// A net_cls handle (`net_cls.classid`): a primary of 16 bits above a secondary of 16 bits, as major and minor of a
+/// tc(8) class. Zero is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Handle(pub u32);
+
+impl Handle {
+    /// From its halves.
+    #[must_use]
+    pub fn of(primary: u16, secondary: u16) -> Self {
+        Self(u32::from(primary) << 16 | u32::from(secondary))
+    }
+
+    /// The upper half: the host's.
+    #[must_use]
+    pub fn primary(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// The lower half: the container's.
+    #[must_use]
+    pub fn secondary(self) -> u16 {
+        (self.0 & 0xffff) as u16
+    }
+
+    /// As tc(8) writes it: hexadecimal without leading zeros.
+    #[must_use]
+    pub fn tc(self) -> String {
+        format!("{:x}:{:x}", self.primary(), self.secondary())
+    }
 }
 
 /// What the service manager decides about the container, in systemd's words (systemd.service(5)).

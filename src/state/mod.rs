@@ -3,6 +3,8 @@
 //! A record is one JSON file a container under `/run/berth/records`. It is replaced atomically, carries the boot
 //! it belongs to, and an unreadable one spoils only itself.
 
+/// Numbers that containers hold.
+pub mod ledger;
 /// Sandboxes: one directory a run, and their retention.
 pub mod sandbox;
 /// The files.
@@ -12,6 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use ledger::Ledger;
 pub use store::{Damaged, Store, write_atomically};
 
 use crate::{
@@ -64,6 +67,9 @@ pub struct Run {
     pub sandbox: PathBuf,
     /// Its main process, once armed.
     pub process: Option<Process>,
+    /// The cgroup2 cgroup that it was started in, below the mount; none where there is no cgroup2.
+    #[serde(default)]
+    pub cgroup: Option<String>,
 }
 
 /// How a run ended.

@@ -54,11 +54,14 @@ impl Supervisor {
         let result = outcome.map(|config| {
             *self.config.borrow_mut() = Arc::new(config);
             *self.catalog.borrow_mut() = crate::spec::load_all(self.root(), &self.config().defaults);
+            self.shared.note_specs(&self.catalog.borrow());
         });
         if let Err(problems) = &result {
             journal::Event::ReloadRejected.log(&format!("the old configuration stays: {problems}"));
         }
         *self.rejected.borrow_mut() = result.clone().err();
+        self.reloaded.notify_one();
+        self.measured.notify_one();
         self.enroll();
         self.reconcile_all();
         notify(&[sd_notify::NotifyState::Ready]);

@@ -171,7 +171,7 @@ pub fn has_ended(invocation: &str, unit: &Unit) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        config::NamespacesConfig,
+        config::Config,
         host::Host,
         plan::{Build, build},
         root::Root,
@@ -196,8 +196,8 @@ mod tests {
     fn running(spec: &Spec) -> Record {
         let name: Name = "web".parse().unwrap();
         let host = Host::read(&Root::default());
-        let policy = NamespacesConfig::default();
-        let plan = build(Build { name: &name, spec, host: &host, enabled: &[], policy: &policy }).unwrap();
+        let config = Config::default();
+        let plan = build(Build { name: &name, spec, host: &host, enabled: &[], config: &config }).unwrap();
         let run = Run {
             invocation: "a".to_owned(),
             spec: spec.clone(),
@@ -205,6 +205,7 @@ mod tests {
             plan,
             sandbox: "/sandbox".into(),
             process: None,
+            cgroup: None,
         };
         Record { acted_on: Some(digest(spec)), spec: Some(spec.clone()), run: Some(run), ..Record::new(name, "boot") }
     }

@@ -3,12 +3,13 @@
 use std::{
     path::PathBuf,
     rc::Rc,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use super::{Supervisor, decide, slot::Slot};
 use crate::{
-    isolators::ORDER,
+    isolators::{ORDER, Recorded, Shared},
     manager::{Active, Unit},
     root::Root,
     spec::Name,
@@ -25,6 +26,19 @@ impl Supervisor {
         let Some(run) = self.open_run(slot, |run| run.invocation == invocation) else { return };
         self.close(slot, run, ended(unit, invocation)).await;
         self.reconcile(&slot.name);
+    }
+
+    /// The run of a container that has ended, as its unit has it.
+    ///
+    /// What systemd says of a unit and what a launcher says come by different ways, and on a busy host the older may
+    /// come last: news of another start are not of this run while its main process lives, or is about to be born.
+    pub(super) fn ended_run(&self, slot: &Slot) -> Option<String> {
+        let (record, unit) = (slot.record.borrow(), slot.unit.borrow());
+        let run = record.run.as_ref().filter(|run| decide::has_ended(&run.invocation, &unit))?;
+        let id = &run.invocation;
+        let is_expected = || slot.expected.borrow().as_ref() == Some(id);
+        let goes_on = run.process.map_or_else(is_expected, |main| self.lives(main));
+        (unit.invocation.as_ref() == Some(id) || !goes_on).then(|| id.clone())
     }
 
     /// Closes what an earlier start left, before a later one is prepared. The caller has the turn.
@@ -70,10 +84,10 @@ impl Supervisor {
     /// Cleans up after a run and closes its record; on failure the record stays open and the cleanup is tried
     /// again.
     async fn close(self: &Rc<Self>, slot: &Rc<Slot>, run: Run, last: Ended) {
-        let (root, name) = (self.root().clone(), slot.name.clone());
+        let (root, shared, name) = (self.root().clone(), Arc::clone(&self.shared), slot.name.clone());
         let work = {
             let run = run.clone();
-            tokio::task::spawn_blocking(move || clean_up(&root, &name, &run))
+            tokio::task::spawn_blocking(move || clean_up(&root, &shared, &name, &run))
         };
         let left = work.await.unwrap_or_else(|error| vec![error.to_string()]);
         if !left.is_empty() {
@@ -104,12 +118,10 @@ impl Supervisor {
 }
 
 /// Takes back what was done for a run, up the order, going on after errors. What is left to do.
-pub(super) fn clean_up(root: &Root, name: &Name, run: &Run) -> Vec<String> {
+pub(super) fn clean_up(root: &Root, shared: &Shared, name: &Name, run: &Run) -> Vec<String> {
+    let cx = Recorded { root, shared, name, run };
     let up = ORDER.iter().rev();
-    up.filter_map(|isolator| {
-        isolator.cleanup(root, name, run).err().map(|error| format!("{}: {error}", isolator.name()))
-    })
-    .collect()
+    up.filter_map(|isolator| isolator.cleanup(&cx).err().map(|error| format!("{}: {error}", isolator.name()))).collect()
 }
 
 /// How a run ended, by its unit. A unit that systemd has forgotten ended cleanly, or it would be `failed`; that

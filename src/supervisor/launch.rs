@@ -6,12 +6,12 @@ use super::{Supervisor, listen::Peer, slot::Slot};
 use crate::{
     config::Config,
     host::Host,
-    isolators::{Container, Isolator},
+    isolators::{Container, Isolator, Shared},
     journal,
     manager::Order,
     plan::{self, Plan},
     protocol::{Failure, Reply, Report, Stage},
-    spec::{self, Loaded, Name, Outcome, Spec},
+    spec::{self, Name, Outcome, Spec},
     state::{Record, Run, Store, sandbox},
 };
 
@@ -35,6 +35,24 @@ impl Drop for Launching<'_> {
     }
 }
 
+/// Marks a container as about to have a child, for as long as its launcher is there.
+struct Expecting<'a>(&'a Slot, String);
+
+impl<'a> Expecting<'a> {
+    /// Begins.
+    fn begin(slot: &'a Slot, invocation: &str) -> Self {
+        *slot.expected.borrow_mut() = Some(invocation.to_owned());
+        Self(slot, invocation.to_owned())
+    }
+}
+
+impl Drop for Expecting<'_> {
+    fn drop(&mut self) {
+        // A later launcher may be there already.
+        self.0.expected.borrow_mut().take_if(|present| *present == self.1);
+    }
+}
+
 impl Supervisor {
     /// Serves a launcher from its request to its end.
     pub(super) async fn launch(self: &Rc<Self>, peer: &mut Peer, name: Name, invocation: String) -> io::Result<()> {
@@ -49,6 +67,7 @@ impl Supervisor {
         };
         match prepared {
             Ok(plan) => {
+                let _expecting = Expecting::begin(&slot, &invocation);
                 peer.say(&Reply::Launch { plan: Box::new(plan) }).await?;
                 self.hear_reports(peer, &slot, &invocation).await
             }
@@ -58,18 +77,11 @@ impl Supervisor {
 
     /// The spec that a start uses now: what the files say at this moment, or the last good one.
     fn spec_to_launch(&self, name: &Name) -> Result<Spec, Failure> {
-        let loaded = spec::load(self.root(), &self.config().defaults, name);
-        match loaded.as_ref().map(|loaded| &loaded.outcome) {
-            Some(Outcome::Good(spec)) => {
-                let spec = (**spec).clone();
-                self.note_loaded(loaded);
-                Ok(spec)
-            }
+        match self.read_again(name) {
+            Some(Outcome::Good(spec)) => Ok(*spec),
             Some(Outcome::Bad(errors)) => {
                 let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                let slot = self.slot(name);
-                let last_good = slot.record.borrow().spec.clone();
-                self.note_loaded(loaded);
+                let last_good = self.slot(name).record.borrow().spec.clone();
                 let last_good = last_good.ok_or_else(|| config_failure(text.join("; ")))?;
                 journal::Event::SpecInvalid.log_for(name, "its files have mistakes; starting with its last good spec");
                 Ok(last_good)
@@ -79,11 +91,13 @@ impl Supervisor {
         }
     }
 
-    /// Keeps what a start has just read, so that nothing acts on older files.
-    fn note_loaded(&self, loaded: Option<Loaded>) {
-        if let Some(loaded) = loaded {
-            self.catalog.borrow_mut().containers.insert(loaded.name.clone(), loaded);
-        }
+    /// What a container's files say at this moment. It is kept, so that nothing acts on older files.
+    fn read_again(&self, name: &Name) -> Option<Outcome> {
+        let loaded = spec::load(self.root(), &self.config().defaults, name)?;
+        let mut catalog = self.catalog.borrow_mut();
+        catalog.insert(loaded);
+        self.shared.note_specs(&catalog);
+        catalog.containers.get(name).map(|loaded| loaded.outcome.clone())
     }
 
     /// Makes a container ready, telling the launcher now and then that it goes on.
@@ -106,6 +120,7 @@ impl Supervisor {
             host: self.host.clone(),
             config: self.config(),
             enabled: self.enabled(),
+            shared: Arc::clone(&self.shared),
         };
         let mut work = tokio::task::spawn_blocking(move || task.run());
         let (record, outcome) = loop {
@@ -141,6 +156,7 @@ impl Supervisor {
                     let _ = peer.say(&Reply::Go).await;
                 }
                 Report::Failed { failure } => self.launch_failed(&slot.name, invocation, failure).await,
+                Report::Joined => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
         Ok(())
@@ -155,6 +171,7 @@ impl Supervisor {
         }
         record.failure = None;
         self.keep(slot, record);
+        self.measured.notify_one();
         let (name, invocation) = (slot.name.clone(), invocation.to_owned());
         self.manager.order(Order::Armed { name, invocation, process });
         Ok(())
@@ -178,7 +195,7 @@ impl Supervisor {
     }
 
     /// The container of that name, if there is one.
-    fn container_of(&self, name: &Name) -> Option<Rc<Slot>> {
+    pub(super) fn container_of(&self, name: &Name) -> Option<Rc<Slot>> {
         let known = self.slots.borrow().get(name).cloned();
         known.filter(|slot| self.is_container(slot))
     }
@@ -212,6 +229,8 @@ struct Task {
     config: Arc<Config>,
     /// The isolators in force.
     enabled: Vec<&'static dyn Isolator>,
+    /// What they keep between calls.
+    shared: Arc<Shared>,
 }
 
 impl Task {
@@ -228,7 +247,7 @@ impl Task {
             spec: &self.spec,
             host: &self.host,
             enabled: &self.enabled,
-            policy: &self.config.namespaces,
+            config: &self.config,
         })?;
         let all = self.host.root.sandboxes(&self.name);
         plan.place(&sandbox::locate(&all, self.spec.sandbox, &self.invocation));
@@ -245,6 +264,7 @@ impl Task {
             plan: plan.clone(),
             sandbox: sandbox.clone(),
             process: None,
+            cgroup: crate::host::cgroups::of_process(&self.host.root, self.launcher).ok(),
         };
         let before = self.record.clone();
         self.record.spec = Some(self.spec.clone());
@@ -265,7 +285,15 @@ impl Task {
     fn isolate(&self, plan: &Plan, sandbox: &std::path::Path) -> Result<(), Failure> {
         let (uid, gid) = plan.owner();
         sandbox::make(sandbox, uid, gid).map_err(|error| io_failure("make the sandbox", sandbox.to_owned(), &error))?;
-        let container = Container { name: &self.name, plan, sandbox, host: &self.host };
+        let container = Container {
+            name: &self.name,
+            plan,
+            sandbox,
+            host: &self.host,
+            config: &self.config,
+            shared: &self.shared,
+            cgroup: self.record.run.as_ref().and_then(|run| run.cgroup.as_deref()),
+        };
         for isolator in &self.enabled {
             isolator.prepare(&container)?;
         }
@@ -278,7 +306,7 @@ impl Task {
     /// Takes back a start that failed halfway; what cannot be taken back stays in the record and is tried again.
     fn undo(&mut self, before: Record) {
         let Some(run) = self.record.run.clone() else { return };
-        if super::end::clean_up(&self.host.root, &self.name, &run).is_empty() {
+        if super::end::clean_up(&self.host.root, &self.shared, &self.name, &run).is_empty() {
             self.record = before;
         }
         if let Err(error) = self.store.save(&self.record) {

@@ -127,9 +127,11 @@ async fn answer(supervisor: Rc<Supervisor>, peer: &mut Peer, request: Request) -
             supervisor.launch_failed(&container, &invocation, failure).await;
             peer.say(&Reply::Done).await
         }
+        Request::Enter { container } if peer.uid == 0 => supervisor.enter(peer, &container).await,
         Request::Launch { .. } | Request::LaunchFailed { .. } => {
             peer.say(&Reply::Error { message: "only root launches containers".to_owned() }).await
         }
+        Request::Enter { .. } => peer.say(&Reply::Error { message: "only root enters containers".to_owned() }).await,
         Request::Control { verb, container } => {
             let reply = match supervisor.control(verb, &container).await {
                 Ok(()) => Reply::Done,

@@ -9,12 +9,16 @@ mod control;
 pub mod decide;
 /// The end of a run.
 mod end;
+/// A process that enters, seen from berthd.
+mod enter;
 /// What the manager says.
 mod events;
 /// A start, seen from berthd.
 mod launch;
 /// The socket.
 mod listen;
+/// The statistics.
+mod measure;
 /// Lock, signals, watchdog.
 mod process;
 /// The state file.
@@ -28,7 +32,7 @@ mod watch;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     rc::Rc,
     sync::Arc,
@@ -40,7 +44,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::{
     config::{Config, ManagerChoice, Overrides},
     host::Host,
-    isolators::{self, Isolator},
+    isolators::{self, Container, Isolator, ORDER, Shared, Sweep},
     journal,
     manager::{self, Kind, Order, Process, ServiceManager},
     plan::UnitSettings,
@@ -83,6 +87,8 @@ pub struct Supervisor {
     slots: RefCell<BTreeMap<Name, Rc<Slot>>>,
     /// Records.
     store: Store,
+    /// What isolators keep between calls.
+    shared: Arc<Shared>,
     /// systemd, or the direct manager.
     manager: Box<dyn ServiceManager>,
     /// Whether the manager has told of every unit.
@@ -99,6 +105,10 @@ pub struct Supervisor {
     changed: Notify,
     /// Sandboxes may be due.
     collect: Notify,
+    /// There may be something to measure.
+    measured: Notify,
+    /// The configuration was read again.
+    reloaded: Notify,
 }
 
 /// berthd cannot begin.
@@ -137,10 +147,12 @@ pub async fn run(setup: Setup, config: Config) -> Result<(), StartError> {
     let _ = std::fs::create_dir_all(root.containers(crate::root::Layer::Run));
     let supervisor = Rc::new(Supervisor::new(setup, config, store, events));
     supervisor.remember(records, &damaged);
+    supervisor.recover_isolators();
     supervisor.read_files(&watch);
     tokio::task::spawn_local(process::be_ready_at_last(Rc::clone(&supervisor)));
     tokio::task::spawn_local(publish::serve(Rc::clone(&supervisor)));
     tokio::task::spawn_local(end::collect_sandboxes(Rc::clone(&supervisor)));
+    tokio::task::spawn_local(measure::serve(Rc::clone(&supervisor)));
     supervisor.changed.notify_one();
 
     let (mut hangup, mut terminate, mut interrupt) =
@@ -185,6 +197,7 @@ impl Supervisor {
             }
         };
         Self {
+            shared: Arc::new(Shared::new(&setup.root)),
             setup,
             host,
             config: RefCell::new(Arc::new(config)),
@@ -200,6 +213,8 @@ impl Supervisor {
             token: Cell::new(0),
             changed: Notify::new(),
             collect: Notify::new(),
+            measured: Notify::new(),
+            reloaded: Notify::new(),
         }
     }
 
@@ -215,7 +230,7 @@ impl Supervisor {
 
     /// The isolators in force.
     fn enabled(&self) -> Vec<&'static dyn Isolator> {
-        isolators::enabled(self.config().isolation.as_deref(), &self.host)
+        isolators::enabled(&self.config(), &self.host)
     }
 
     /// The container of that name, made up if it is new.
@@ -252,6 +267,43 @@ impl Supervisor {
         }
     }
 
+    /// Has the isolators adopt what runs, and take back what no record accounts for. Nothing that is wrong with one
+    /// container keeps the others from it.
+    fn recover_isolators(&self) {
+        let config = self.config();
+        let slots: Vec<Rc<Slot>> = self.slots.borrow().values().cloned().collect();
+        let mut running = BTreeSet::new();
+        for slot in slots {
+            let Some(run) = slot.record.borrow().run.clone() else { continue };
+            let container = Container {
+                name: &slot.name,
+                plan: &run.plan,
+                sandbox: &run.sandbox,
+                host: &self.host,
+                config: &config,
+                shared: &self.shared,
+                cgroup: run.cgroup.as_deref(),
+            };
+            for isolator in ORDER {
+                if let Err(error) = isolator.recover(&container) {
+                    tracing::error!(
+                        BERTH_CONTAINER = slot.name.as_str(),
+                        "{}: {}: {error}",
+                        slot.name,
+                        isolator.name()
+                    );
+                }
+            }
+            running.insert(slot.name.clone());
+        }
+        let sweep = Sweep { root: self.root(), shared: &self.shared, running: &running };
+        for isolator in ORDER {
+            if let Err(error) = isolator.sweep(&sweep) {
+                tracing::error!("{}: {error}", isolator.name());
+            }
+        }
+    }
+
     /// Hands a run that may still be alive to a manager that does not know it.
     fn adopt(&self, record: &Record) {
         let run = record.run.as_ref().map(|run| (run.invocation.clone(), run.process));
@@ -281,6 +333,11 @@ impl Supervisor {
     fn process(&self, pid: u32) -> io::Result<Process> {
         let start_time = crate::sys::proc::start_time(&self.root().at("/proc"), pid)?;
         Ok(Process { pid, start_time })
+    }
+
+    /// Whether a process is still the one that was meant.
+    fn lives(&self, main: Process) -> bool {
+        self.process(main.pid).is_ok_and(|present| present == main)
     }
 }
 

@@ -9,9 +9,9 @@ use super::{
     slot::Slot,
 };
 use crate::{
-    isolators::ORDER,
+    isolators::{ORDER, Recorded},
     manager::{Active, Kind, Unit},
-    observe::{self, Container, Daemon, IsolatorStatus, Lifecycle, SpecStatus, State},
+    observe::{self, Container, ContainerStatus, Daemon, IsolatorStatus, Lifecycle, SpecStatus, State},
     protocol::{Failure, Stage},
     spec::{self, Outcome},
     state::write_atomically,
@@ -112,6 +112,7 @@ impl Supervisor {
         let last = record.last.as_ref();
         let sandbox = record.run.as_ref().map(|run| run.sandbox.clone());
         let direct = self.manager.kind() == Kind::Direct;
+        let (isolators, container_status) = self.isolator_status(slot);
         Container {
             name: slot.name.clone(),
             state,
@@ -131,7 +132,8 @@ impl Supervisor {
             sandbox: sandbox.or_else(|| last.and_then(|last| last.sandbox.clone())),
             log: direct.then(|| self.root().log(&slot.name)),
             cgroup: unit.cgroup.clone().filter(|_| !resting),
-            isolators: self.isolator_status(slot),
+            isolators,
+            container_status,
         }
     }
 
@@ -161,23 +163,28 @@ impl Supervisor {
                 Some(Outcome::Bad(errors)) => lines(errors),
                 _ => Vec::new(),
             },
-            warnings: loaded.map(|loaded| lines(&loaded.warnings)).unwrap_or_default(),
+            warnings: [
+                loaded.map(|loaded| lines(&loaded.warnings)).unwrap_or_default(),
+                record.run.as_ref().map(|run| run.plan.warnings.clone()).unwrap_or_default(),
+            ]
+            .concat(),
         }
     }
 
     /// What each isolator says of a container that runs. One that cannot tell hides no other.
-    fn isolator_status(&self, slot: &Slot) -> Vec<IsolatorStatus> {
-        let record = slot.record.borrow();
-        let Some(run) = &record.run else { return Vec::new() };
+    fn isolator_status(&self, slot: &Slot) -> (Vec<IsolatorStatus>, ContainerStatus) {
+        let (record, mut status) = (slot.record.borrow(), ContainerStatus::default());
+        let Some(run) = &record.run else { return (Vec::new(), status) };
+        let cx = Recorded { root: self.root(), shared: &self.shared, name: &slot.name, run };
         let said = ORDER.iter().filter_map(|isolator| {
-            let (detail, error) = match isolator.status(self.root(), run) {
+            let (detail, error) = match isolator.status(&cx, &mut status) {
                 Ok(None) => return None,
                 Ok(detail) => (detail, None),
                 Err(error) => (None, Some(error)),
             };
             Some(IsolatorStatus { name: isolator.name().to_owned(), detail, error })
         });
-        said.collect()
+        (said.collect(), status)
     }
 }
 

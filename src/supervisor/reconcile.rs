@@ -31,6 +31,7 @@ impl Supervisor {
         self.doubt.set(false);
         self.tell_changes(&fresh);
         *self.catalog.borrow_mut() = fresh;
+        self.shared.note_specs(&self.catalog.borrow());
         self.enroll();
         self.changed.notify_one();
         false
@@ -226,11 +227,7 @@ impl Supervisor {
             self.manager.order(Order::ResetFailed(name.clone()));
         }
         self.help_masked_stop(&slot);
-        let ended = {
-            let (record, unit) = (slot.record.borrow(), slot.unit.borrow());
-            record.run.as_ref().map(|run| run.invocation.clone()).filter(|id| decide::has_ended(id, &unit))
-        };
-        if let Some(invocation) = ended.filter(|_| !slot.launching.get()) {
+        if let Some(invocation) = self.ended_run(&slot).filter(|_| !slot.launching.get()) {
             let (this, unit) = (Rc::clone(self), slot.unit.borrow().clone());
             tokio::task::spawn_local(async move { this.finish(&slot, &invocation, &unit).await });
         }

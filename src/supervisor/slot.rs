@@ -32,6 +32,8 @@ pub struct Slot {
     pub job: RefCell<Option<PendingJob>>,
     /// Whether a launcher is being served.
     pub launching: Cell<bool>,
+    /// The start of which a launcher has the plan and is about to tell of the child.
+    pub expected: RefCell<Option<String>>,
     /// Whether it ever had a file while we looked: it is not a name that somebody mistyped.
     pub had_file: Cell<bool>,
     /// Whether its record could not be written, and is to be tried again.
@@ -76,6 +78,7 @@ impl Slot {
             applied: RefCell::default(),
             job: RefCell::default(),
             launching: Cell::new(false),
+            expected: RefCell::default(),
             had_file: Cell::new(false),
             unsaved: Cell::new(false),
             reported: RefCell::default(),

@@ -4,7 +4,11 @@
 //! numbers outside. Where nix or rustix has a safe call, it is used, here or at its place.
 
 pub mod activation;
+pub mod bpf;
 pub mod memory;
 pub mod mount;
+pub mod netlink;
 pub mod proc;
 pub mod process;
+pub mod seccomp;
+pub mod session;

@@ -35,12 +35,22 @@ pub fn clone_tree(at: impl AsFd) -> io::Result<OwnedFd> {
     Ok(open_tree(at, c"", flags)?)
 }
 
-/// Makes every mount of a detached tree read-only and keeps its other attributes. The tree also becomes private:
-/// a filesystem that the host mounts below the source later would arrive writable.
+/// How far a change of mounts goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// This mount.
+    One,
+    /// This mount and all below.
+    All,
+}
+
+/// Makes the mount of a descriptor, or every mount of a tree, read-only and keeps the other attributes. It also becomes
+/// private: a filesystem that the host mounts below it later would arrive writable.
 ///
 /// # Errors
 /// mount_setattr(2).
-pub fn set_read_only(tree: impl AsFd) -> io::Result<()> {
+pub fn set_read_only(mount: impl AsFd, depth: Depth) -> io::Result<()> {
+    let recursive = if depth == Depth::All { libc::AT_RECURSIVE } else { 0 };
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY,
         attr_clr: 0,
@@ -53,9 +63,9 @@ pub fn set_read_only(tree: impl AsFd) -> io::Result<()> {
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            tree.as_fd().as_raw_fd(),
+            mount.as_fd().as_raw_fd(),
             path.as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            libc::AT_EMPTY_PATH | recursive,
             &raw const attributes,
             mem::size_of_val(&attributes),
         )

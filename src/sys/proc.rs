@@ -39,10 +39,9 @@ impl ProcStatus {
     /// Reads it from the text of `/proc/PID/status`; none where a field is missing. Nothing is awaited.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let mask = |name: &str| u64::from_str_radix(field(name)?.trim(), 16).ok();
-        let ns_pids = field("NSpid")?.split_whitespace().map(|pid| pid.parse().ok()).collect::<Option<Vec<_>>>()?;
-        Some(Self { ns_pids, caught: mask("SigCgt")?, blocked: mask("SigBlk")?, awaited: 0 })
+        let pids = field(text, "NSpid")?.split_whitespace();
+        let ns_pids = pids.map(|pid| pid.parse().ok()).collect::<Option<Vec<_>>>()?;
+        Some(Self { ns_pids, caught: mask(text, "SigCgt")?, blocked: mask(text, "SigBlk")?, awaited: 0 })
     }
 
     /// Whether it is the init of a pid namespace other than the reader's, for which the kernel drops every signal
@@ -62,6 +61,45 @@ impl ProcStatus {
     #[must_use]
     pub fn takes(&self, signal: i32) -> bool {
         (self.caught | self.blocked | self.awaited) & bit(signal) != 0
+    }
+}
+
+/// A field of `/proc/PID/status`.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+/// A field that is a mask.
+fn mask(text: &str, name: &str) -> Option<u64> {
+    u64::from_str_radix(field(text, name)?.trim(), 16).ok()
+}
+
+/// The capabilities of a process that matter to others, as masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcCapabilities {
+    /// What neither it nor what it executes can exceed.
+    pub bounding: u64,
+    /// What it has.
+    pub effective: u64,
+    /// What it passes on over execve(2).
+    pub ambient: u64,
+}
+
+impl ProcCapabilities {
+    /// Reads them of `pid` below `proc`.
+    ///
+    /// # Errors
+    /// As reading a file; `InvalidData` where fields are missing.
+    pub fn read(proc: &Path, pid: u32) -> io::Result<Self> {
+        let text = fs::read_to_string(proc.join(pid.to_string()).join("status"))?;
+        Self::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Reads them from the text of `/proc/PID/status`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mask = |name| mask(text, name);
+        Some(Self { bounding: mask("CapBnd")?, effective: mask("CapEff")?, ambient: mask("CapAmb")? })
     }
 }
 
@@ -139,6 +177,14 @@ mod tests {
         for text in ["", "NSpid:\t1\n", "NSpid:\tx\nSigCgt:\t0\nSigBlk:\t0\n", "NSpid:\t1\nSigCgt:\tzz\nSigBlk:\t0\n"] {
             assert_eq!(ProcStatus::parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn capabilities_are_read() {
+        let text = "CapInh:\t0000000000000001\nCapEff:\t0000000000000400\nCapBnd:\t000001ffffffffff\nCapAmb:\t8\n";
+        let read = ProcCapabilities { bounding: 0x1ff_ffff_ffff, effective: 0x400, ambient: 8 };
+        assert_eq!(ProcCapabilities::parse(text), Some(read));
+        assert_eq!(ProcCapabilities::parse("CapEff:\t0\nCapBnd:\t0\n"), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ cache=${BERTH_TEST_CACHE:-/var/cache/berth-tests}
 packages=(
 	systemd systemd-sysv dbus
 	procps util-linux iproute2 jq less kmod strace libcap2-bin e2fsprogs
-	redis-server
+	redis-server nftables iptables iperf3
 )
 
 # What has nothing to do in a test, or only delays its start. A unit that a suite does not have may be masked all the

@@ -12,9 +12,9 @@ fn doctor_says_what_is_missing() {
     let run = world.run(&["doctor"]);
     for line in [
         "  NO   socket",
-        "mount_setattr      Linux has it since 5.12\n",
+        "mount_setattr       Linux has it since 5.12\n",
         "→ boot Linux 5.12 or later\n",
-        "no/such            enabled, and this berth does not have it\n",
+        "no/such             enabled, and this berth does not have it\n",
         "→ take it out of 'isolation' in berthd.toml\n",
     ] {
         assert!(run.out.contains(line), "{line} in {}", run.out);
@@ -40,6 +40,7 @@ fn doctor_is_content() {
     for kind in ["mnt", "pid", "ipc", "net"] {
         world.write(&format!("/proc/self/ns/{kind}"), "");
     }
+    world.write("/proc/sys/kernel/cap_last_cap", "40\n");
     world.write("/proc/sys/kernel/osrelease", "6.1.0-18-amd64\n");
     world.write("/proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
     world.write("/sys/fs/cgroup/cgroup.controllers", "cpu io memory pids\n");

@@ -42,7 +42,7 @@ pub fn container(name: &str, state: &str) -> Value {
             "files": [format!("/etc/berth/containers/{name}.toml")], "layer": "etc", "autostart": true,
             "digest": null, "running": null, "pending": [], "errors": [], "warnings": [],
         },
-        "sandbox": null, "log": null, "cgroup": null, "isolators": [],
+        "sandbox": null, "log": null, "cgroup": null, "isolators": [], "container_status": {},
     })
 }
 

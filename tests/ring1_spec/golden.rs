@@ -77,7 +77,9 @@ fn shipped_configuration_is_valid_uncommented() {
     let (_directory, root) = host(&[("etc/berth/berthd.toml", &text)]);
     let config = Config::load(&root, &Overrides::default(), [], &ISOLATORS).unwrap();
     assert!(config.isolation.is_some());
-    for key in ["manager", "isolation", "allow_host_pid", "allow_host_ipc", "shm_size", "keep", "max_age", "level"] {
+    let namespaces = ["allow_host_pid", "allow_host_ipc", "shm_size"];
+    let others = ["manager", "isolation", "effective", "bounding", "keep", "max_age", "level"];
+    for key in namespaces.into_iter().chain(others) {
         assert!(text.contains(&format!("{key} = ")), "{key} is not explained");
     }
 }

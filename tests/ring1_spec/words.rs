@@ -20,6 +20,9 @@ const KEYS: &[&str] = &[
         "namespaces.pid",
         "namespaces.ipc",
         "namespaces.shm_size",
+        "capabilities",
+        "capabilities.effective",
+        "capabilities.bounding",
         "service.restart",
         "service.restart_delay",
         "service.start_limit.burst",
@@ -64,6 +67,8 @@ const VALUES: &[&str] = &[
             "\"0077\"",
             "[\"/bin/true\"]",
             "[\"a.service\"]",
+            "[\"NET_RAW\", \"cap_kill\"]",
+            "[\"ALL\"]",
             "[1, \"x\"]",
             "{ A = \"b\" }",
             "{ value = \"x\", shell = false }",
@@ -82,6 +87,8 @@ const SOUND: &[&str] = &[
             "volumes = [{ container_path = \"/tmp\", host_path = \"t\" }, { container_path = \"/b\", host_path = \"/c\", mode = \"RO\" }]",
             "service.restart = \"always\"", "service.restart_delay = \"1.5s\"", "service.start_limit.burst = 9",
             "service.start_limit.interval = \"9s\"", "service.stop_signal = \"INT\"", "service.after = [\"a.service\"]",
+            "capabilities.effective = []", "capabilities.effective = [\"kill\", \"CAP_KILL\"]",
+            "capabilities.bounding = [\"all\"]", "capabilities.bounding = [\"KILL\", \"BPF\"]",
             "service.init = false", "service.stop_timeout = \"infinity\"",
 ];
 

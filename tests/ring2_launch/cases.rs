@@ -278,7 +278,7 @@ fn program_failures_name_stage_errno_and_path() {
 }
 
 /// Makes the plan's program a user's.
-fn become_user(world: &mut World, uid: u32, gid: u32, groups: &[u32]) {
+pub fn become_user(world: &mut World, uid: u32, gid: u32, groups: &[u32]) {
     fs::set_permissions(world.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for step in &mut world.plan.steps {
         if matches!(step.action, Action::SetIdentity { .. }) {

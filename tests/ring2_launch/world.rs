@@ -13,7 +13,7 @@ use std::{
 };
 
 use berth::{
-    plan::{Action, Bind, Namespace, Phase, Plan, Program, Source, Step, UnitSettings},
+    plan::{Action, Bind, CapabilityWishes, Namespace, Phase, Plan, Program, Source, Step, UnitSettings},
     protocol::{Failure, Reply, Request},
     sys::process::{pidfd_open, wait_end},
 };
@@ -327,7 +327,7 @@ impl Run<'_> {
 }
 
 /// Waits until `find` finds.
-pub fn until<T>(what: &str, find: impl Fn() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = find() {
@@ -374,6 +374,7 @@ fn plan(argv: &[&str], sandbox: &Path) -> Plan {
         unit: UnitSettings::default(),
         namespaces: [Namespace::Mount, Namespace::Pid, Namespace::Ipc].into(),
         sandbox: Some(sandbox.to_owned()),
+        tag: None,
         steps: vec![
             step(Phase::Namespaces, Action::IsolateMounts),
             step(Phase::Mounts, Action::MountProc),
@@ -390,5 +391,6 @@ fn plan(argv: &[&str], sandbox: &Path) -> Plan {
             init: false,
         },
         warnings: vec![],
+        capabilities: CapabilityWishes::default(),
     }
 }

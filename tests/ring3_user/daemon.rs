@@ -51,7 +51,8 @@ fn berthd_says_how_it_is(suite: Suite) {
     assert_eq!(state["boot_id"], host.read("/proc/sys/kernel/random/boot_id").trim());
     assert_eq!(state["daemon"]["manager"], "systemd");
     assert_eq!(state["daemon"]["manager_away"], Value::Null);
-    assert_eq!(state["daemon"]["isolation"], json!(["filesystem/shared", "namespaces/ipc", "namespaces/pid"]));
+    let all = ["filesystem/shared", "linux/capabilities", "namespaces/ipc", "namespaces/pid"];
+    assert_eq!(state["daemon"]["isolation"], json!(all));
     assert_eq!(host.ok("stat -c '%a %U' /run/berth/state.json"), "644 root");
     assert_eq!(host.ok("stat -c %a /run/berth /var/lib/berth").lines().collect::<Vec<_>>(), ["755", "755"]);
 }
@@ -310,7 +311,7 @@ fn berthctl_reads_with_berthd_down(suite: Suite) {
 fn berthctl_examines_the_host(suite: Suite) {
     let host = Berth::shared(suite);
     let doctor = host.berthctl("doctor");
-    for part in ["filesystem/shared", "namespaces/pid", "namespaces/ipc"] {
+    for part in ["filesystem/shared", "linux/capabilities", "namespaces/pid", "namespaces/ipc"] {
         assert!(doctor.stdout.contains(part), "{doctor}");
     }
     assert!(doctor.stdout.contains(&host.ok("systemctl --version | head -1 | cut -d' ' -f2")), "{doctor}");

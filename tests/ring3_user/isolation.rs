@@ -261,7 +261,8 @@ fn mounts_stay_inside(suite: Suite) {
     let host = Berth::shared(suite);
     host.ok("mkdir -p /srv/late /srv/inner");
     let toml = format!(
-        "command = \"mount -t tmpfs tmpfs /srv/inner && echo mounted; exec sleep infinity\"\n{}",
+        "command = \"mount -t tmpfs tmpfs /srv/inner && echo mounted; exec sleep infinity\"\n{}\
+         [capabilities]\nbounding = [\"SYS_ADMIN\"]\n",
         volume("/tmp", "tmp", "RW")
     );
     let pid = host.run("mounts", &toml);

@@ -26,19 +26,19 @@ pub const TRIALS: &[Test] = &[
 ];
 
 /// A start that has to fail.
-struct Refusal<'a> {
-    name: &'a str,
-    toml: &'a str,
-    stage: &'a str,
-    status: u8,
-    errno: Option<i32>,
-    path: Option<&'a str>,
-    text: &'a str,
+pub struct Refusal<'a> {
+    pub name: &'a str,
+    pub toml: &'a str,
+    pub stage: &'a str,
+    pub status: u8,
+    pub errno: Option<i32>,
+    pub path: Option<&'a str>,
+    pub text: &'a str,
 }
 
 /// Starts it by hand and looks at every place where the reason has to be.
 #[track_caller]
-fn is_refused(host: &Berth, refusal: &Refusal<'_>) -> Value {
+pub fn is_refused(host: &Berth, refusal: &Refusal<'_>) -> Value {
     let Refusal { name, toml, stage, status, errno, path, text } = *refusal;
     let service = if toml.contains("[service]") { "" } else { "[service]\nrestart = \"no\"\n" };
     host.drop_spec(name, &format!("autostart = false\n{toml}\n{service}"));

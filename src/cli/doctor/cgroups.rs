@@ -3,39 +3,19 @@
 use std::fs;
 
 use super::Finding;
-use crate::{host::Host, root::Root};
+use crate::{
+    host::{
+        Host,
+        mounts::{Mount, mounts},
+    },
+    root::Root,
+};
 
 /// The group of these findings.
 const GROUP: &str = "Control groups";
 
 /// Controllers that containers' limits use.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
-
-/// One mount of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// Where.
-    pub target: String,
-    /// Of which type.
-    pub kind: String,
-    /// With which options of the file system.
-    pub options: String,
-}
-
-/// The mounts of this process.
-pub fn mounts(root: &Root) -> Vec<Mount> {
-    fs::read_to_string(root.at("/proc/self/mountinfo")).unwrap_or_default().lines().filter_map(mount).collect()
-}
-
-/// One line: `36 35 98:0 / /mnt rw,noatime master:1 - ext4 /dev/sda1 rw`.
-fn mount(line: &str) -> Option<Mount> {
-    let (left, right) = line.split_once(" - ")?;
-    let mut right = right.split(' ');
-    let kind = right.next()?.to_owned();
-    let options = right.nth(1)?.to_owned();
-    let target = left.split(' ').nth(4)?.replace("\\040", " ");
-    Some(Mount { target, kind, options })
-}
 
 /// Looks at the control groups.
 pub fn examine(host: &Host) -> Vec<Finding> {
@@ -44,13 +24,13 @@ pub fn examine(host: &Host) -> Vec<Finding> {
     let legacy = legacy_controllers(&mounts);
     let shown = legacy.join(" ");
     let layout = match (unified, legacy.is_empty()) {
-        (Some(unified), true) => Finding::good(GROUP, "layout", format!("v2 at {}", unified.target)),
+        (Some(unified), true) => Finding::good(GROUP, "layout", format!("v2 at {}", unified.target.display())),
         // Of v1, only net_cls: that is how berth itself uses it.
         (Some(unified), false) if legacy == ["net_cls"] => {
-            Finding::good(GROUP, "layout", format!("v2 at {}, net_cls beside it", unified.target))
+            Finding::good(GROUP, "layout", format!("v2 at {}, net_cls beside it", unified.target.display()))
         }
         (Some(unified), false) => {
-            let detail = format!("hybrid: v2 at {}, v1 has {shown}", unified.target);
+            let detail = format!("hybrid: v2 at {}, v1 has {shown}", unified.target.display());
             Finding::note(
                 GROUP,
                 "layout",
@@ -81,7 +61,8 @@ fn legacy_controllers(mounts: &[Mount]) -> Vec<String> {
 
 /// The controllers that v2 has.
 fn controllers(root: &Root, unified: &Mount) -> Vec<String> {
-    let text = fs::read_to_string(root.at(&unified.target).join("cgroup.controllers")).unwrap_or_default();
+    let text =
+        fs::read_to_string(root.at(&unified.target.to_string_lossy()).join("cgroup.controllers")).unwrap_or_default();
     text.split_whitespace().map(str::to_owned).collect()
 }
 

@@ -7,7 +7,7 @@ use rustix::{
 };
 
 use super::Finding;
-use crate::host::Host;
+use crate::{host::Host, spec::CapabilitySet, sys::proc::ProcCapabilities};
 
 /// The group of these findings.
 const GROUP: &str = "Kernel";
@@ -24,6 +24,7 @@ pub fn examine(host: &Host) -> Vec<Finding> {
         None => Finding::note(GROUP, "version", format!("'{}' is not understood", host.kernel), None),
     }];
     findings.push(namespaces(host));
+    findings.push(capabilities(host));
     findings.push(probed("openat2", "resolves paths inside a container's root", &openat2()));
     findings.push(probed("pidfd", "names processes that cannot be mistaken", &pidfd()));
     findings.push(by_version("clone3", "gives the container's first process to systemd", version, (5, 3)));
@@ -46,6 +47,23 @@ fn namespaces(host: &Host) -> Finding {
         None => Finding::good(GROUP, "namespaces", host.namespaces.join(" ")),
         Some(("mnt", _)) => Finding::missing(GROUP, "namespaces", format!("not offered: {shown}"), cure),
         Some(_) => Finding::note(GROUP, "namespaces", format!("not offered: {shown}"), Some(cure)),
+    }
+}
+
+/// The capabilities that a container can have: those of the first process, from which all others come.
+fn capabilities(host: &Host) -> Finding {
+    let (name, all) = ("capabilities", host.capabilities());
+    match ProcCapabilities::read(&host.root.at("/proc"), 1) {
+        Err(error) => {
+            Finding::note(GROUP, name, format!("cannot read /proc/1/status: {}", crate::error::reason(&error)), None)
+        }
+        Ok(sets) => match CapabilitySet::from_bits(sets.bounding) {
+            bounding if all.is_subset(bounding) => Finding::good(GROUP, name, format!("all {}", all.iter().count())),
+            bounding => {
+                let detail = format!("of the host itself: {}; no container can have more", bounding.in_words(all));
+                Finding::note(GROUP, name, detail, None)
+            }
+        },
     }
 }
 
@@ -101,6 +119,23 @@ mod tests {
         assert_eq!(by_version("x", "y", Some((5, 12)), (5, 12)).verdict, Verdict::Good);
         assert_eq!(by_version("x", "y", Some((5, 4)), (5, 12)).verdict, Verdict::Missing);
         assert_eq!(by_version("x", "y", None, (5, 12)).verdict, Verdict::Note);
+    }
+
+    #[test]
+    fn what_the_host_itself_lacks_is_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let status = directory.path().join("proc/1/status");
+        std::fs::create_dir_all(status.parent().unwrap()).unwrap();
+        let root = crate::root::Root::new(directory.path());
+        assert_eq!(capabilities(&Host::read(&root)).verdict, Verdict::Note);
+        for (mask, verdict, detail) in [
+            ("1ffffffffff", Verdict::Good, "all 41"),
+            ("1fffeffffff", Verdict::Note, "of the host itself: all but SYS_RESOURCE; no container can have more"),
+        ] {
+            std::fs::write(&status, format!("CapEff:\t0\nCapBnd:\t{mask}\nCapAmb:\t0\n")).unwrap();
+            let finding = capabilities(&Host::read(&root));
+            assert_eq!((finding.verdict, finding.detail.as_str()), (verdict, detail));
+        }
     }
 
     #[test]

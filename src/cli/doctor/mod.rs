@@ -15,6 +15,8 @@ mod kernel;
 mod manager;
 /// File systems.
 mod storage;
+/// Traffic classes.
+mod traffic;
 
 use std::io::Write;
 
@@ -93,6 +95,7 @@ pub fn run(cx: &Context, enabled: Option<&[String]>, out: &mut dyn Write) -> Res
     findings.extend(kernel::examine(&host));
     findings.extend(cgroups::examine(&host));
     findings.extend(isolators::examine(&host, enabled));
+    findings.extend(traffic::examine(&host));
     findings.extend(storage::examine(&host));
     let well = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
     if cx.json {

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use super::{Finding, cgroups};
-use crate::{cli::phrase, host::Host};
+use super::Finding;
+use crate::{
+    cli::phrase,
+    host::{Host, mounts::mounts},
+};
 
 /// The group of these findings.
 const GROUP: &str = "File systems";
@@ -38,7 +41,8 @@ fn finding(host: &Host, place: &str, least: u64) -> Finding {
 
 /// The type of the file system that holds a path: that of the longest mount point above it, the last one there.
 fn kind(host: &Host, path: &Path) -> String {
-    let mounts = cgroups::mounts(&host.root);
-    let above = mounts.into_iter().filter(|mount| path.starts_with(&mount.target));
-    above.max_by_key(|mount| mount.target.len()).map_or_else(|| "unknown type".to_owned(), |mount| mount.kind)
+    let above = mounts(&host.root).into_iter().filter(|mount| path.starts_with(&mount.target));
+    above
+        .max_by_key(|mount| mount.target.as_os_str().len())
+        .map_or_else(|| "unknown type".to_owned(), |mount| mount.kind)
 }

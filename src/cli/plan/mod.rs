@@ -97,8 +97,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        plan::{Action, Bind, Namespace, Phase, Program, Source, Step, UnitSettings},
-        spec::{Bytes, Restart, Signal},
+        plan::{
+            Action, Bind, CapabilitySets, CapabilityWishes, Forbidden, Namespace, Phase, Program, Source, Step,
+            UnitSettings,
+        },
+        spec::{Bytes, Capability, CapabilitySet, Restart, Signal},
     };
 
     /// A plan with one of everything.
@@ -110,6 +113,19 @@ mod tests {
             bind(Source::Host("/srv/data".into()), "/data", true),
         ];
         let identity = Action::SetIdentity { uid: 33, gid: 33, groups: vec![4, 33] };
+        let bind_service = CapabilitySet::of(&[Capability::NET_BIND_SERVICE]);
+        let sets = CapabilitySets {
+            bounding: CapabilitySet::OCI_DEFAULT - CapabilitySet::of(&[Capability::NET_RAW]),
+            effective: bind_service,
+            inheritable: bind_service,
+            ambient: bind_service,
+            required: bind_service,
+            without: vec![Forbidden {
+                capability: Capability::NET_RAW,
+                isolator: "cgroups/net_cls".to_owned(),
+                reason: "it could mark its packets".to_owned(),
+            }],
+        };
         Plan {
             container: "web".parse().unwrap(),
             unit: UnitSettings {
@@ -123,6 +139,7 @@ mod tests {
             },
             namespaces: BTreeSet::from([Namespace::Mount, Namespace::Pid, Namespace::Ipc]),
             sandbox: None,
+            tag: None,
             steps: vec![
                 step("berth", Phase::Namespaces, Action::IsolateMounts),
                 step("filesystem/shared", Phase::Mounts, Action::Bind { binds }),
@@ -132,6 +149,7 @@ mod tests {
                 step("berth", Phase::Identity, identity),
                 step("berth", Phase::Identity, Action::SetUmask { mask: 0o22 }),
                 step("berth", Phase::Identity, Action::ChangeDirectory { path: None }),
+                step("linux/capabilities", Phase::Confine, Action::SetCapabilities(sets)),
             ],
             program: Program {
                 executable: "nginx".to_owned(),
@@ -140,6 +158,7 @@ mod tests {
                 init: true,
             },
             warnings: vec!["the user 'www-data' has no home".to_owned()],
+            capabilities: CapabilityWishes::default(),
         }
     }
 
@@ -156,7 +175,7 @@ The service manager
    2. makes the control group and starts 'berth-launch web' in it
 berthd
    3. writes down the run, then makes its sandbox, below /var/lib/berth/sandboxes/web
-   4. prepares and attaches filesystem/shared, namespaces/ipc, namespaces/pid, while the launcher waits
+   4. prepares and attaches filesystem/shared, namespaces/ipc, namespaces/pid, linux/capabilities, while the launcher waits
 berth-launch, in the child
    5. is born into new namespaces: mount, pid, ipc
    6. makes / a recursive slave, so that no mount made here reaches the host  [berth]
@@ -169,10 +188,15 @@ berth-launch, in the child
   11. becomes uid 33, gid 33, supplementary groups 4 33  [berth]
   12. sets umask 0022  [berth]
   13. changes to the sandbox  [berth]
-  14. finds 'nginx' in the environment's PATH, reports, and waits until the service manager has taken it over
+  14. limits its capabilities  [linux/capabilities]
+      bounding: OCI default but NET_RAW
+      effective: NET_BIND_SERVICE
+      ambient: NET_BIND_SERVICE
+      without NET_RAW, by which it could mark its packets (cgroups/net_cls)
+  15. finds 'nginx' in the environment's PATH, reports, and waits until the service manager has taken it over
 The program
-  15. a minimal init becomes the first process, reaps and forwards signals
-  16. execve of nginx
+  16. a minimal init becomes the first process, reaps and forwards signals
+  17. execve of nginx
       argv[0] = "nginx"
       argv[1] = "-g"
       argv[2] = "daemon off;\u{1b}"

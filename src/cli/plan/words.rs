@@ -6,7 +6,8 @@ use super::Deed;
 use crate::{
     cli::phrase,
     clock,
-    plan::{Action, Bind, Namespace, Plan, Source, UnitSettings},
+    plan::{Action, Bind, CapabilitySets, Forbidden, Namespace, Plan, Source, Tag, TagHandle, UnitSettings},
+    spec::CapabilitySet,
 };
 
 /// What the service manager does.
@@ -52,6 +53,7 @@ pub fn daemon(plan: &Plan) -> Vec<Deed> {
         |path| path.display().to_string(),
     );
     let mut deeds = vec![Deed::new(format!("writes down the run, then makes its sandbox, {sandbox}"))];
+    deeds.extend(plan.tag.as_ref().map(tag));
     let mut isolators: Vec<&str> = plan.steps.iter().map(|step| step.isolator.as_str()).collect();
     isolators.retain(|name| *name != "berth");
     isolators.dedup();
@@ -60,6 +62,19 @@ pub fn daemon(plan: &Plan) -> Vec<Deed> {
         deeds.push(Deed::new(format!("prepares and attaches {names}, while the launcher waits")));
     }
     deeds
+}
+
+/// The tag of the container's packets.
+fn tag(tag: &Tag) -> Deed {
+    let backends = tag.backends.iter().map(|backend| backend.as_str()).collect::<Vec<_>>().join(" and ");
+    let text = match &tag.handle {
+        TagHandle::Auto { .. } => {
+            format!("tags its packets, by {backends}, with the lowest free handle of {}", tag.handle)
+        }
+        TagHandle::Fixed(handle) => format!("tags its packets, by {backends}, with the handle {handle}"),
+        TagHandle::Unmanaged => "makes a net_cls cgroup for it, whose class the operator sets".to_owned(),
+    };
+    Deed { isolator: Some("cgroups/net_cls".to_owned()), ..Deed::new(text) }
 }
 
 /// What is done between the child's birth and the program.
@@ -108,6 +123,8 @@ fn action(action: &Action) -> Deed {
             format!("mounts a /dev/shm of its own, {size}")
         }
         Action::MountMqueue => "mounts a /dev/mqueue of its own".to_owned(),
+        Action::GuardCgroups => "makes control groups read-only, but for its own".to_owned(),
+        Action::DenyUserNamespaces => "makes no user namespaces from here on (seccomp)".to_owned(),
         Action::SetIdentity { uid, gid, groups } => {
             let groups = groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
             let groups = if groups.is_empty() { "none".to_owned() } else { groups };
@@ -116,7 +133,25 @@ fn action(action: &Action) -> Deed {
         Action::SetUmask { mask } => format!("sets umask {mask:04o}"),
         Action::ChangeDirectory { path: Some(path) } => format!("changes to {}", path.display()),
         Action::ChangeDirectory { path: None } => "changes to the sandbox".to_owned(),
+        Action::SetCapabilities(sets) => return Deed::new("limits its capabilities").with(capabilities(sets)),
     })
+}
+
+/// The sets of capabilities in words, and what is not in them.
+fn capabilities(sets: &CapabilitySets) -> Vec<String> {
+    let words = |set: CapabilitySet| set.in_words(CapabilitySet::NAMED | set);
+    let names =
+        if sets.bounding == CapabilitySet::OCI_DEFAULT { format!(" ({})", sets.bounding) } else { String::new() };
+    let mut lines = vec![
+        format!("bounding: {}{names}", words(sets.bounding)),
+        format!("effective: {}", words(sets.effective)),
+        format!("ambient: {}", words(sets.ambient)),
+    ];
+    let without = |Forbidden { capability, isolator, reason }: &Forbidden| {
+        format!("without {capability}, by which {reason} ({isolator})")
+    };
+    lines.extend(sets.without.iter().map(without));
+    lines
 }
 
 /// A bind mount in words.

@@ -18,7 +18,11 @@ use cgroups_rs::{
 };
 
 use super::process;
-use crate::{root::Root, spec::Name};
+use crate::{
+    host::{cgroups, mounts::mounts},
+    root::Root,
+    spec::Name,
+};
 
 /// The v1 controllers that hold a container together.
 const V1_CONTROLLERS: [&str; 2] = ["freezer", "pids"];
@@ -50,18 +54,13 @@ pub struct Home {
 
 impl Cgroups {
     /// The cgroups of this host.
-    ///
-    /// The kernel has one cgroup tree for all worlds: a world below another prefix has a parent of its own.
     pub fn of(root: &Root) -> Self {
-        let mounts = fs::read_to_string(root.at("/proc/self/mountinfo")).unwrap_or_default();
-        let prefix: String = root.prefix().to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        let parent = format!("berth{}", prefix.trim_end_matches('-'));
-        let mut found = Self { parent, v1: Vec::new(), v2: None };
-        for (place, kind, options) in mounts.lines().filter_map(mount) {
-            if kind == "cgroup2" && found.v2.is_none() {
-                found.v2 = Some(place);
-            } else if kind == "cgroup" && V1_CONTROLLERS.iter().any(|c| options.split(',').any(|o| o == *c)) {
-                found.v1.push(place);
+        let mut found = Self { parent: root.cgroup(), v1: Vec::new(), v2: None };
+        for mount in mounts(root) {
+            if mount.kind == "cgroup2" && found.v2.is_none() {
+                found.v2 = Some(mount.target);
+            } else if V1_CONTROLLERS.iter().any(|controller| mount.has_controller(controller)) {
+                found.v1.push(mount.target);
             }
         }
         found
@@ -113,8 +112,8 @@ impl Cgroups {
     /// Removes what earlier runs left and nobody is in.
     pub fn sweep(&self) {
         for parent in self.v2.iter().chain(&self.v1).map(|mount| mount.join(&self.parent)) {
-            for child in subdirectories(&parent) {
-                remove_tree(&child).ok(); // busy: somebody is in it
+            for child in cgroups::children(&parent) {
+                cgroups::remove(&child).ok(); // busy: somebody is in it
             }
         }
     }
@@ -141,7 +140,7 @@ impl Home {
 
     /// Everybody in it, and in the cgroups below.
     pub fn members(&self) -> Vec<u32> {
-        let mut members: Vec<u32> = self.directories.iter().flat_map(|directory| members_below(directory)).collect();
+        let mut members: Vec<u32> = self.directories.iter().flat_map(|directory| cgroups::members(directory)).collect();
         members.sort_unstable();
         members.dedup();
         members
@@ -173,16 +172,8 @@ impl Home {
 
     /// Removes it; an error while somebody is, or dies, in it. Absence is success.
     pub fn remove(&self) -> io::Result<()> {
-        self.directories.iter().map(|directory| remove_tree(directory)).fold(Ok(()), Result::and)
+        self.directories.iter().map(|directory| cgroups::remove(directory)).fold(Ok(()), Result::and)
     }
-}
-
-/// Mount point, type and options of a line of mountinfo (proc(5)).
-fn mount(line: &str) -> Option<(PathBuf, &str, &str)> {
-    let (place, kind) = line.split_once(" - ")?;
-    let mut kind = kind.split(' ');
-    let place = PathBuf::from(place.split(' ').nth(4)?);
-    Some((place, kind.next()?, kind.nth(1)?))
 }
 
 /// Whether a directory is of cgroup2.
@@ -224,30 +215,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-/// The directories in a directory.
-fn subdirectories(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
-}
-
-/// The processes in a cgroup and in those below. 0 is a process that our namespace cannot name.
-fn members_below(directory: &Path) -> Vec<u32> {
-    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    let own = text.lines().filter_map(|line| line.trim().parse().ok()).filter(|&pid| pid != 0);
-    own.chain(subdirectories(directory).iter().flat_map(|child| members_below(child))).collect()
-}
-
-/// Removes a cgroup and those below.
-fn remove_tree(directory: &Path) -> io::Result<()> {
-    for child in subdirectories(directory) {
-        remove_tree(&child)?;
-    }
-    match fs::remove_dir(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

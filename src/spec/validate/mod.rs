@@ -1,5 +1,6 @@
 //! Draft to [`Spec`]: the rules that one value alone cannot break.
 
+mod capabilities;
 mod report;
 mod service;
 mod text;
@@ -11,9 +12,9 @@ use figment::value::Value;
 use serde::Deserialize;
 
 use super::{
-    Command, Identity, Name, Namespaces, Share, Spec,
+    Command, HandleChoice, Identity, Name, Namespaces, Network, Share, Spec,
     command::{ImageCommand, resolve},
-    fragment::{Fragment, NamespacesFragment},
+    fragment::{Fragment, NamespacesFragment, NetworkFragment},
     words::{CommandWord, UserWord},
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
     source::{Complaint, KeyPath, Part, Stack, dotted},
 };
 
+pub use capabilities::beyond_bounding;
 pub use report::Report;
 pub use text::absolute;
 
@@ -40,6 +42,8 @@ pub struct Draft<'a> {
     pub main: usize,
     /// Whether a command must be there: not in defaults alone.
     pub whole: bool,
+    /// The primary of the host's net_cls handles.
+    pub primary_handle: Option<u16>,
 }
 
 /// Checks a draft. The spec is whole only if the report has no errors.
@@ -71,6 +75,8 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         sandbox: fragment.sandbox.unwrap_or_default(),
         volumes: volumes::volumes(fragment.volumes.unwrap_or_default(), &mut report),
         namespaces,
+        network: network(fragment.network.unwrap_or_default(), draft.primary_handle, &mut report),
+        capabilities: capabilities::capabilities(fragment.capabilities.unwrap_or_default(), &mut report),
         service,
     };
     (spec, report)
@@ -147,8 +153,9 @@ fn environment(variables: BTreeMap<String, String>, report: &mut Report<'_>) -> 
 
 /// A number that was meant to be octal must be written so.
 fn umask(mask: &u32, stack: &Stack, report: &mut Report<'_>) -> u32 {
-    let origin = stack.origin(&dotted("umask")).and_then(|index| stack.documents.get(index));
-    let radix = origin.and_then(|document| document.radix(&["umask"]));
+    let path = dotted("umask");
+    let origin = stack.origin(&path).and_then(|index| stack.documents.get(index));
+    let radix = origin.and_then(|document| document.radix(&path));
     if *mask != 0 && matches!(radix, Some(2 | 10 | 16)) {
         let complaint = Complaint::new("a umask is octal, and this number is not");
         report.error("umask", complaint.help("write it in quotes, \"0022\", or as 0o022"));
@@ -169,4 +176,16 @@ fn namespaces(fragment: NamespacesFragment, report: &mut Report<'_>) -> Namespac
             .error("namespaces.shm_size", Complaint::new("zero would mean no limit").help("write a size, or nothing"));
     }
     Namespaces { pid, ipc, shm_size }
+}
+
+/// How the network is used. A handle of another primary would be taken for another host's, or another tool's.
+fn network(fragment: NetworkFragment, primary: Option<u16>, report: &mut Report<'_>) -> Network {
+    if let (Some(HandleChoice::Fixed(handle)), Some(primary)) = (fragment.handle, primary)
+        && handle.primary() != primary
+    {
+        let message = format!("{handle} is outside this host's primary handle {primary:#06x}");
+        let help = format!("write \"{primary:04x}:{:04x}\", or change net_cls.primary_handle", handle.secondary());
+        report.error("network.handle", Complaint::new(message).help(help));
+    }
+    Network { handle: fragment.handle }
 }

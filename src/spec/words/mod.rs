@@ -2,7 +2,10 @@
 //!
 //! Each word reads from text, or from a number where a number is clear, and writes itself back the same way.
 
+mod capability;
 mod command;
+mod handle;
+mod ranges;
 mod signal;
 mod size;
 mod timespan;
@@ -16,7 +19,10 @@ use serde::{
     de::{Error, IntoDeserializer, Visitor},
 };
 
+pub use capability::CapabilityWord;
 pub use command::{CommandTable, CommandWord};
+pub use handle::Half;
+pub use ranges::Ranges;
 pub use timespan::Timespan;
 pub use umask::Umask;
 pub use user::{GroupWord, UserWord};
@@ -83,7 +89,7 @@ macro_rules! words {
     )+};
 }
 
-words!(Timespan, Umask, UserWord, GroupWord);
+words!(CapabilityWord, Half, Timespan, Umask, UserWord, GroupWord);
 
 /// For fields of types whose own serde form is for machines.
 ///
