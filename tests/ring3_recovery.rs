@@ -37,8 +37,8 @@ use support::{host::Suite, ring};
 
 /// What a test does not survive that runs on the host itself; ring 4 has its own way.
 const NOT_HERE: [(&str, &str); 2] = [
-    ("a_reboot_starts_what_is_to_run", "it reboots the host; ring4_vm does the same in two halves"),
-    ("a_loss_of_power_is_as_good_as_a_reboot", "it pulls the plug; ring4_vm does the same in two halves"),
+    ("a_reboot_starts_what_is_to_run", "it reboots the host; ring4_boot does the same"),
+    ("a_loss_of_power_is_as_good_as_a_reboot", "it pulls the plug; ring4_boot does the same"),
 ];
 
 fn main() -> ExitCode {

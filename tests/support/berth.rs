@@ -107,6 +107,12 @@ impl Berth {
         Berth::install(Host::boot_with(suite, &options).unwrap_or_else(|error| panic!("{error}")))
     }
 
+    /// The machine itself, on which berth has been installed before its last boot.
+    #[track_caller]
+    pub fn as_it_is(suite: Suite) -> Berth {
+        Berth(Host::as_it_is(suite, None).unwrap_or_else(|error| panic!("{error}")))
+    }
+
     #[track_caller]
     fn install(host: Host) -> Berth {
         // systemd shares its mounts with everybody to come, but not where it thinks itself in a container.

@@ -176,6 +176,7 @@ pub fn make_new(options: &BootOptions) -> Result<()> {
         find_new(Path::new(place), &pristine, &mut new)?;
     }
     stop_all(&new)?;
+    forget_network()?;
     unmount_new(&pristine)?;
     for path in &new {
         let is_directory = fs::symlink_metadata(path).map(|metadata| metadata.is_dir());
@@ -197,6 +198,8 @@ fn pristine() -> Result<BTreeSet<PathBuf>> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
+    // systemd makes this one when it is needed; what is in it is new each by itself.
+    fs::create_dir_all("/run/systemd/transient")?;
     let mut paths = Vec::new();
     for place in PLACES {
         find_all(Path::new(place), &mut paths)?;
@@ -265,6 +268,15 @@ fn stop_all(new: &[PathBuf]) -> Result<()> {
     ))
 }
 
+/// Rules, queueing disciplines and network namespaces go, and control groups of the v1 hierarchy of packets, which
+/// outlive its mount.
+fn forget_network() -> Result<()> {
+    sh("nft flush ruleset; tc qdisc delete dev lo root 2>/dev/null; ip --all netns delete; \
+        for mount in $(findmnt --noheadings --raw --types cgroup --output TARGET); do \
+            find $mount -mindepth 1 -depth -type d -exec rmdir {} +; \
+        done")
+}
+
 /// Takes away every mount that was not there first, the last one first.
 fn unmount_new(pristine: &BTreeSet<PathBuf>) -> Result<()> {
     for point in mount_points()?.iter().rev() {
@@ -299,7 +311,11 @@ fn put(options: &BootOptions, pristine: &BTreeSet<PathBuf>) -> Result<()> {
     }
     for (source, target, read_only) in &options.binds {
         may_have(target)?;
-        if source.is_dir() { fs::create_dir_all(target)? } else { fs::write(target, "")? };
+        if source.is_dir() {
+            fs::create_dir_all(target)?
+        } else {
+            fs::write(target, "")?
+        };
         mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
         if *read_only {
             let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;

@@ -178,6 +178,14 @@ impl BootOptions {
         self
     }
 
+    /// Copies instead of what it shows: for a machine that is booted without this test.
+    pub fn on_the_disk(mut self) -> Self {
+        for (source, target, _) in std::mem::take(&mut self.binds) {
+            self = self.copy(source, target);
+        }
+        self
+    }
+
     /// A file with this content, mode 0644.
     pub fn file(self, path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) -> Self {
         self.file_with_mode(path, content, 0o644)
@@ -384,9 +392,7 @@ impl Host {
 
     fn start_command(&self, systemd: &Systemd, script: &str) -> io::Result<Running> {
         match &self.place {
-            Place::Namespaces(_, cgroup) => {
-                inside::spawn(&systemd.pidfd, &cgroup.path().join("init.scope"), script)
-            }
+            Place::Namespaces(_, cgroup) => inside::spawn(&systemd.pidfd, &cgroup.path().join("init.scope"), script),
             Place::Here { .. } => inside::spawn_here(script),
         }
     }

@@ -114,9 +114,7 @@ fn start(mut command: Command, first: impl FnOnce() -> io::Result<()> + Send + '
     let (started, start) = mpsc::channel();
     let (ended, end) = mpsc::channel();
     thread::spawn(move || {
-        let child = first()
-            .and_then(|()| command.spawn())
-            .and_then(|child| Ok((pidfd(child.id())?, child)));
+        let child = first().and_then(|()| command.spawn()).and_then(|child| Ok((pidfd(child.id())?, child)));
         let child = match child {
             Ok((pidfd, child)) => {
                 let _ = started.send(Ok((child.id(), pidfd)));

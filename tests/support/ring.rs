@@ -30,7 +30,10 @@ pub fn main(tests: &[Test]) -> ExitCode {
 
 /// [`main`] on a machine that lacks what some tests need: those are ignored too, and stderr says why.
 pub fn main_but(tests: &[Test], lacking: &[(Test, String)]) -> ExitCode {
-    let mut arguments = Arguments::from_args();
+    run(Arguments::from_args(), tests, lacking)
+}
+
+fn run(mut arguments: Arguments, tests: &[Test], lacking: &[(Test, String)]) -> ExitCode {
     let suites = match Suite::from_env_list() {
         Ok(suites) => suites,
         Err(error) => {
@@ -41,7 +44,7 @@ pub fn main_but(tests: &[Test], lacking: &[(Test, String)]) -> ExitCode {
     let mut all_run = true;
     let mut trials = Vec::new();
     for suite in suites {
-        let obstacle = if arguments.list { None } else { obstacle(suite) };
+        let obstacle = if arguments.list || tests.is_empty() { None } else { obstacle(suite) };
         if let Some(reason) = &obstacle {
             eprintln!("\n*** ring 3 NOT RUN on {suite}: {reason}\n");
             all_run = false;
@@ -74,9 +77,54 @@ pub fn not_here(trials: &mut Vec<Test>, lacking: &mut Vec<(Test, String)>, but: 
         return;
     }
     for (name, reason) in but {
-        let index = trials.iter().position(|test| test.0 == *name).unwrap_or_else(|| panic!("no trial is called {name}"));
+        let index =
+            trials.iter().position(|test| test.0 == *name).unwrap_or_else(|| panic!("no trial is called {name}"));
         lacking.push((trials.remove(index), (*reason).into()));
     }
+}
+
+/// Why nothing of ring 4 is run here, if so: it wants a machine that is there for tests and for nothing else.
+fn no_machine() -> Option<String> {
+    let reason = "it wants a machine of its own, and tests/vm/run has one: make test-vm";
+    (!here::is_the_host()).then(|| reason.to_owned())
+}
+
+/// Ring 4's own `main`, in a VM.
+pub fn main_on_a_machine(tests: &[Test]) -> ExitCode {
+    run_on_a_machine(Arguments::from_args(), tests)
+}
+
+fn run_on_a_machine(arguments: Arguments, tests: &[Test]) -> ExitCode {
+    match no_machine() {
+        None => run(arguments, tests, &[]),
+        Some(reason) => {
+            if required() && !arguments.list {
+                eprintln!("\n*** ring 4 NOT RUN: {reason}\nBERTH_REQUIRE_RINGS is set: that is a failure.");
+                return ExitCode::FAILURE;
+            }
+            let lacking: Vec<_> = tests.iter().map(|test| (*test, reason.clone())).collect();
+            run(arguments, &[], &lacking)
+        }
+    }
+}
+
+/// A test that goes on over boots of the machine, and what it does in each of them.
+pub type Boots = (&'static str, &'static [fn(Suite)]);
+
+/// [`main_on_a_machine`] for tests that go on over boots: runs, one after another, what they do in this one. If that went
+/// well, asks for the next one (see `tests/vm/inside`); `downs` are the ways there: `reboot` or `power-cycle`.
+pub fn main_boots(tests: &[Boots], downs: &[&str]) -> ExitCode {
+    let variable = |name| std::env::var(name).ok();
+    let stage: usize = variable("BERTH_TEST_STAGE").and_then(|stage| stage.parse().ok()).unwrap_or_default();
+    let now: Vec<Test> = tests.iter().filter_map(|(name, boots)| Some((*name, *boots.get(stage)?))).collect();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let code = run_on_a_machine(arguments, &now);
+    if let (true, Some(down), Some(again)) = (code == ExitCode::SUCCESS, downs.get(stage), variable("BERTH_TEST_AGAIN"))
+    {
+        std::fs::write(&again, down).unwrap_or_else(|error| panic!("{again}: {error}"));
+    }
+    code
 }
 
 fn trial(suite: Suite, (name, test): Test, ignored: bool) -> Trial {
