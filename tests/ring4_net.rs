@@ -26,6 +26,7 @@ use world::{Packets, UDP, World, config, with_handle};
 const TRIALS: &[Test] = &[
     ("the_machine_is_pure_cgroup2", pure),
     ("berthd_mounts_the_hierarchy_itself", own_mount),
+    ("first_containers_that_start_together_share_one_mount", together),
     ("bpf_needs_no_hierarchy", no_mount),
     ("a_hierarchy_of_more_controllers_is_reused", co_mounted),
     ("one_filter_of_tc_serves_all_containers", classified),
@@ -78,6 +79,19 @@ fn own_mount(suite: Suite) {
     assert_eq!((v1(&world), world.main_pid("web"), world.class("web")), (mounts, pid, Some(0x0012_0001)));
     let doctor = world.berthctl("doctor").stdout;
     assert!(doctor.contains(OWN) && doctor.contains("tc filter cgroup"), "{doctor}");
+}
+
+fn together(suite: Suite) {
+    let world = world(suite, "");
+    let names: Vec<String> = (0..12).map(|number| format!("c{number}")).collect();
+    for name in &names {
+        world.drop_spec(name, &format!("autostart = false\n{SLEEP}"));
+    }
+    world.barrier_without_handle();
+    let units: String = names.iter().map(|name| format!("berth@{name} ")).collect();
+    world.ok(&format!("systemctl start {units}"));
+    assert_eq!(v1(&world).len(), 1);
+    assert!(names.iter().all(|name| world.class(name).is_some_and(|class| class != 0)));
 }
 
 fn no_mount(suite: Suite) {
