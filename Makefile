@@ -1,6 +1,7 @@
 # make                build berth
 # make demo           see its main job done by the real programs (root)
-# make test           build and run the test rings 1, 2 and 3 (root, for 2 and 3)
+# make test           build and run the test rings 1 to 4 (root, for all but the first)
+# make test-vm        ring 4 alone, a virtual machine; SUITE=bookworm (default), trixie or sid
 # make check          what CI runs: format, lints, tests
 # make bench          measure against systemd, bwrap and crun (root)
 # make install        PREFIX=/usr/local and DESTDIR= are honoured
@@ -26,7 +27,7 @@ INSTALL = install
 UNITS   = $(wildcard units/*)
 MAN     = $(wildcard packaging/man/*.[1-8])
 
-.PHONY: all demo test lint check bench install uninstall clean
+.PHONY: all demo test test-vm lint check bench install uninstall clean
 
 all:
 	@tests/install-needs rust
@@ -38,8 +39,12 @@ demo:
 	demo/demo.sh
 
 test:
-	@tests/install-needs build test
-	tests/run 1 2 3
+	@tests/install-needs build test vm
+	tests/run 1 2 3 4
+
+test-vm:
+	@tests/install-needs build test vm
+	BERTH_VM_SUITE=$(or $(SUITE),bookworm) tests/run 4
 
 lint:
 	@tests/install-needs rust

@@ -33,9 +33,17 @@ mod world;
 
 use std::process::ExitCode;
 
+use support::{host::Suite, ring};
+
+/// What a test does not survive that runs on the host itself; ring 4 has its own way.
+const NOT_HERE: [(&str, &str); 2] = [
+    ("a_reboot_starts_what_is_to_run", "it reboots the host; ring4_boot does the same"),
+    ("a_loss_of_power_is_as_good_as_a_reboot", "it pulls the plug; ring4_boot does the same"),
+];
+
 fn main() -> ExitCode {
-    support::ring::main(&[
-        ("a_killed_berthd_is_missed_by_nobody", deaths::missed_by_nobody),
+    let mut trials = vec![
+        ("a_killed_berthd_is_missed_by_nobody", deaths::missed_by_nobody as fn(Suite)),
         ("what_changed_while_berthd_was_dead_is_done_once", deaths::caught_up_once),
         ("who_ended_while_berthd_was_dead_is_cleaned_up", deaths::ended_meanwhile),
         ("a_dead_berthd_is_told_from_a_living_one", deaths::stale_is_said),
@@ -55,5 +63,8 @@ fn main() -> ExitCode {
         ("two_hundred_at_once", crowd::two_hundred),
         ("a_second_berthd_is_refused", crowd::two_berthds),
         ("one_launch_asked_twice_is_one_run", crowd::one_launch_asked_twice),
-    ])
+    ];
+    let mut lacking = Vec::new();
+    ring::not_here(&mut trials, &mut lacking, &NOT_HERE);
+    ring::main_but(&trials, &lacking)
 }

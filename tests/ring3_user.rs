@@ -12,6 +12,8 @@
 
 mod support;
 
+#[path = "ring3_user/boots.rs"]
+mod boots;
 #[path = "ring3_user/capabilities.rs"]
 mod capabilities;
 #[path = "ring3_user/daemon.rs"]
@@ -49,15 +51,26 @@ fn main() -> ExitCode {
         exec::TRIALS,
     ]
     .concat();
+    trials.push(("boot_keeps_the_order_where_the_bus_is_slow", boots::boot_keeps_the_order_where_the_bus_is_slow));
+    trials.push(("vendor_specs_wait_for_enable", boots::vendor_specs_wait_for_enable));
+    trials.push(("boot_keeps_the_order_of_containers", boots::boot_keeps_the_order_of_containers));
     let mut lacking = Vec::new();
     match without_memory_controller() {
         None => trials.push(ends::OOM),
         Some(reason) => lacking.push((ends::OOM, reason)),
     }
+    ring::not_here(&mut trials, &mut lacking, &NOT_HERE);
     let code = ring::main_but(&trials, &lacking);
     berth::end_shared();
     code
 }
+
+/// What a test does not survive that runs on the host itself.
+const NOT_HERE: [(&str, &str); 3] = [
+    ("boot_keeps_the_order_where_the_bus_is_slow", "it reboots the host"),
+    ("vendor_specs_wait_for_enable", "it reboots the host; ring4_boot does"),
+    ("boot_keeps_the_order_of_containers", "it reboots the host; ring4_boot does"),
+];
 
 /// Why no host here can limit memory, if so: its cgroup is a child of the machine's, which has to hand it on.
 fn without_memory_controller() -> Option<String> {

@@ -17,8 +17,15 @@ const QUIET: Duration = Duration::from_millis(25);
 /// How long a batch may gather at most.
 const GATHER: Duration = Duration::from_millis(250);
 
-/// How long berthd's readiness waits for the manager.
+/// How long berthd's readiness waits for a manager that is away.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it waits for one that is slow: a bus that starts, a systemd that has a whole host to boot. Without the
+/// settings that it is to get, enabled containers would start in any order. Less than the unit's `TimeoutStartSec=`.
+const PATIENCE_AT_BOOT: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a slow manager has gone away.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How often, and how far apart, the lock is tried.
 const LOCK_ATTEMPTS: u32 = 20;
@@ -35,7 +42,11 @@ pub(super) fn notify(states: &[sd_notify::NotifyState<'_>]) {
 
 /// Is ready without the manager, if that stays away: launches are served all the same.
 pub(super) async fn be_ready_at_last(supervisor: Rc<Supervisor>) {
+    let end = tokio::time::Instant::now() + PATIENCE_AT_BOOT;
     tokio::time::sleep(PATIENCE).await;
+    while supervisor.away.borrow().is_none() && !supervisor.ready.get() && tokio::time::Instant::now() < end {
+        tokio::time::sleep(LOOK).await;
+    }
     supervisor.be_ready();
 }
 

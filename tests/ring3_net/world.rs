@@ -23,13 +23,17 @@ pub const UDP: u16 = 7002;
 
 /// A berth whose containers have handles.
 #[derive(Debug)]
-pub struct World(Berth);
+pub struct World {
+    berth: Berth,
+    /// Where the v1 hierarchy is mounted.
+    hierarchy: &'static str,
+}
 
 impl Deref for World {
     type Target = Berth;
 
     fn deref(&self) -> &Berth {
-        &self.0
+        &self.berth
     }
 }
 
@@ -52,16 +56,25 @@ impl World {
             "[Unit]\nDefaultDependencies=no\nBefore=berthd.service\n[Service]\nType=oneshot\nRemainAfterExit=yes\n\
              ExecStart=/bin/sh -c 'mkdir -p {HIERARCHY}; mount -t cgroup -o net_cls net_cls {HIERARCHY}; ip link set lo up'\n"
         );
-        let ours = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ring3_net").join(name);
         let needs = "[Unit]\nRequires=net-cls.service\nAfter=net-cls.service\n";
         let options = options
             .net_cls()
-            .file("/etc/berth/berthd.toml", config)
             .file("/etc/systemd/system/net-cls.service", mount)
-            .file("/etc/systemd/system/berthd.service.d/net-cls.conf", needs)
-            .copy(ours("send.pl"), "/srv/send.pl")
-            .copy(ours("sink.pl"), "/srv/sink.pl");
-        let world = World(Berth::boot_with(suite, options));
+            .file("/etc/systemd/system/berthd.service.d/net-cls.conf", needs);
+        World::boot(suite, config, HIERARCHY, options)
+    }
+
+    /// A host where the hierarchy is mounted, or comes to be, at some place.
+    #[track_caller]
+    pub fn boot(suite: Suite, config: &str, hierarchy: &'static str, options: BootOptions) -> World {
+        let options = programs(options).file("/etc/berth/berthd.toml", config);
+        World::of(Berth::boot_with(suite, options), hierarchy)
+    }
+
+    /// A host that has booted, with its [`programs`].
+    #[track_caller]
+    pub fn of(berth: Berth, hierarchy: &'static str) -> World {
+        let world = World { berth, hierarchy };
         world.ok(&format!("systemd-run --quiet --unit=sink perl /srv/sink.pl {TCP}"));
         world.wait_for("the sink", SOON, || (!world.ok(&format!("ss -Hltn sport = :{TCP}")).is_empty()).then_some(()));
         world
@@ -100,7 +113,7 @@ impl World {
     /// The classid that the kernel has for a container.
     #[track_caller]
     pub fn class(&self, name: &str) -> Option<u32> {
-        self.find(format!("{HIERARCHY}/berth/{name}/net_cls.classid"))?.trim().parse().ok()
+        self.find(format!("{}/berth/{name}/net_cls.classid", self.hierarchy))?.trim().parse().ok()
     }
 
     /// Handles and their holders, those that rest left out, as the ledger on the disk has it.
@@ -113,9 +126,13 @@ impl World {
     /// The cgroups of containers in the v1 hierarchy.
     #[track_caller]
     pub fn cgroups(&self) -> Vec<String> {
-        let list = self.ok(&format!("ls {HIERARCHY}/berth 2>/dev/null || true"));
-        let is_cgroup = |name: &&str| !name.contains('.') && !matches!(*name, "tasks" | "notify_on_release");
-        list.lines().filter(is_cgroup).map(str::to_owned).collect()
+        let list = format!(
+            "find {}/berth -mindepth 1 -maxdepth 1 -type d -printf '%f\\n' 2>/dev/null || true",
+            self.hierarchy
+        );
+        let mut cgroups: Vec<String> = self.ok(&list).lines().map(str::to_owned).collect();
+        cgroups.sort();
+        cgroups
     }
 
     /// Waits until no handle is held and no cgroup is left.
@@ -193,6 +210,12 @@ impl Packets<'_> {
         let command = format!("\"/usr/bin/perl\", \"/srv/send.pl\", \"{tcp}\", \"{UDP}\", \"{v4}\", \"{v6}\"");
         format!("command = [{command}]\nworking_directory = \"/\"\n{spec}\n[service]\nrestart = \"no\"\n")
     }
+}
+
+/// What sends and what listens.
+pub fn programs(options: BootOptions) -> BootOptions {
+    let ours = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ring3_net").join(name);
+    options.copy(ours("send.pl"), "/srv/send.pl").copy(ours("sink.pl"), "/srv/sink.pl")
 }
 
 /// `[network]` with this handle.

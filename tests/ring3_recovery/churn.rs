@@ -10,7 +10,7 @@ use crate::{
     world::{PATIENCE, World, counted},
 };
 
-/// How often berthd is killed.
+/// How often berthd is killed when `BERTH_TEST_ROUNDS` says nothing else.
 const ROUNDS: u32 = 100;
 
 /// The seed when `BERTH_TEST_SEED` names none.
@@ -51,7 +51,8 @@ struct Churn {
 
 pub fn churn(suite: Suite) {
     let (seed, random) = Random::new();
-    eprintln!("  {suite}: BERTH_TEST_SEED={seed}");
+    let rounds = std::env::var("BERTH_TEST_ROUNDS").map_or(ROUNDS, |number| number.parse().unwrap());
+    eprintln!("  {suite}: BERTH_TEST_SEED={seed}, {rounds} rounds");
     let world = World::new(suite);
     world.berthd_unit("[Unit]\nStartLimitBurst=0\n[Service]\nRestartSec=10ms\n");
     world.host.write("/run/systemd/system/berth@.service.d/test.conf", "[Unit]\nStartLimitIntervalSec=0\n");
@@ -74,7 +75,7 @@ pub fn churn(suite: Suite) {
     churn.world.wait_running(&operated);
     churn.world.settle();
     churn.world.phase("before");
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         churn.round();
     }
     churn.world.phase("rounds");

@@ -1,6 +1,6 @@
 //! systemctl, journalctl and systemd-cgls on a container, as on any other service.
 
-use crate::support::berth::{Berth, SLEEP, spec, unit};
+use crate::support::berth::{Berth, SLEEP, unit};
 use crate::support::host::Suite;
 use crate::support::ring::Test;
 
@@ -14,8 +14,6 @@ pub const TRIALS: &[Test] = &[
     ("set_property_holds", set_property_holds),
     ("another_unit_can_start_after_a_container", another_unit_can_start_after_a_container),
     ("a_stop_is_never_undone", a_stop_is_never_undone),
-    ("vendor_specs_wait_for_enable", vendor_specs_wait_for_enable),
-    ("boot_keeps_the_order_of_containers", boot_keeps_the_order_of_containers),
     ("requires_starts_and_stops_together", requires_starts_and_stops_together),
     ("all_units_verify", all_units_verify),
 ];
@@ -178,69 +176,6 @@ fn a_stop_is_never_undone(suite: Suite) {
     is_down("an edit after a restart of berthd");
     host.ok("systemctl start berth@stopped");
     assert_eq!(host.program("stopped"), "/bin/sleep 100001", "the newest spec");
-}
-
-fn vendor_specs_wait_for_enable(suite: Suite) {
-    let mut host = Berth::boot(suite);
-    let vendor = "/usr/lib/berth/containers/vendor.toml";
-    host.write(vendor, SLEEP);
-    host.wait_state("vendor", "inactive");
-    host.barrier();
-    assert_eq!(host.property("vendor", "ActiveState"), "inactive");
-    host.reboot().unwrap();
-    host.wait_state("vendor", "inactive");
-    host.ok("systemctl enable berth@vendor");
-    host.barrier();
-    assert_eq!(host.property("vendor", "ActiveState"), "inactive", "enabled, not started");
-    host.reboot().unwrap();
-    host.wait_state("vendor", "running");
-    assert_eq!(host.ok("systemctl is-enabled berth@vendor"), "enabled");
-    host.write_atomic(vendor, "command = [\"/bin/sleep\", \"100000\"]\n");
-    host.wait_for("the upgraded spec", super::SOON, || {
-        let pid = host.main_pid("vendor");
-        (host.find(format!("/proc/{pid}/cmdline"))? == "/bin/sleep\x00100000\0").then_some(())
-    });
-    host.ok("systemctl disable berth@vendor");
-    host.reboot().unwrap();
-    host.wait_state("vendor", "inactive");
-    host.barrier();
-    assert_eq!(host.property("vendor", "ActiveState"), "inactive");
-}
-
-/// When a unit left `inactive` and when it became `active`.
-fn times(host: &Berth, name: &str) -> (u64, u64) {
-    let time = |property| host.property(name, property).parse().unwrap();
-    (time("InactiveExitTimestampMonotonic"), time("ActiveEnterTimestampMonotonic"))
-}
-
-fn boot_keeps_the_order_of_containers(suite: Suite) {
-    let mut host = Berth::boot(suite);
-    // Names in the order that is not asked for.
-    host.write(spec("z-db"), SLEEP);
-    host.write(spec("a-web"), format!("{SLEEP}[service]\nafter = [\"berth@z-db.service\"]\n"));
-    for (name, service) in [("y-db", ""), ("b-web", "[service]\nafter = [\"berth@y-db.service\"]\n")] {
-        host.write(spec(name), format!("autostart = false\n{SLEEP}{service}"));
-        host.ok(&format!("systemctl enable {}", unit(name)));
-    }
-    for name in ["z-db", "a-web"] {
-        host.wait_state(name, "running");
-    }
-    for boot in ["dropped", "rebooted", "power cycled"] {
-        let pairs: &[_] =
-            if boot == "dropped" { &[("z-db", "a-web")] } else { &[("z-db", "a-web"), ("y-db", "b-web")] };
-        for (db, web) in pairs {
-            host.wait_state(db, "running");
-            host.wait_state(web, "running");
-            let (up, began) = (times(&host, db).1, times(&host, web).0);
-            assert!(began >= up, "{boot}: {web} began at {began}, {db} was up at {up}");
-        }
-        match boot {
-            "dropped" => host.reboot().unwrap(),
-            "rebooted" => host.power_cycle().unwrap(),
-            _ => {}
-        }
-    }
-    assert_eq!(host.ok("systemctl --failed --no-legend"), "");
 }
 
 fn requires_starts_and_stops_together(suite: Suite) {

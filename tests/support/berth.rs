@@ -4,7 +4,8 @@
 //! Whoever claims that nothing happens calls [`Berth::barrier`] first: when it returns, berthd has read and acted on
 //! every file that was changed before.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -66,6 +67,33 @@ impl DerefMut for Berth {
     }
 }
 
+/// A trial's share of a host. The specs that the trial has dropped go with it: a reload of systemd takes the longer the
+/// more units there are.
+#[derive(Debug)]
+pub struct Share(Arc<Berth>);
+
+impl Deref for Share {
+    type Target = Berth;
+
+    fn deref(&self) -> &Berth {
+        &self.0
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        for spec in DROPPED.take() {
+            // The trial may have removed it itself.
+            let _ = self.files().remove(spec);
+        }
+    }
+}
+
+thread_local! {
+    /// The specs that this thread's trial has dropped.
+    static DROPPED: RefCell<BTreeSet<PathBuf>> = const { RefCell::new(BTreeSet::new()) };
+}
+
 impl Berth {
     /// Boots a host and installs berth, as `packaging/after-install` and the administrator after it do.
     #[track_caller]
@@ -76,7 +104,17 @@ impl Berth {
     /// [`Berth::boot`] with more on the disk than [`options`] has.
     #[track_caller]
     pub fn boot_with(suite: Suite, options: BootOptions) -> Berth {
-        let host = Host::boot_with(suite, &options).unwrap_or_else(|error| panic!("{error}"));
+        Berth::install(Host::boot_with(suite, &options).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// The machine itself, on which berth has been installed before its last boot.
+    #[track_caller]
+    pub fn as_it_is(suite: Suite) -> Berth {
+        Berth(Host::as_it_is(suite, None).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    #[track_caller]
+    fn install(host: Host) -> Berth {
         // systemd shares its mounts with everybody to come, but not where it thinks itself in a container.
         host.ok("mount --make-rshared / && systemd-sysusers berth.conf && systemd-tmpfiles --create berth.conf && \
                  journalctl --update-catalog && systemctl enable --quiet --now berthd");
@@ -85,9 +123,16 @@ impl Berth {
 
     /// The one host of this suite that trials share which leave berthd and the others' containers alone.
     #[track_caller]
-    pub fn shared(suite: Suite) -> Arc<Berth> {
+    pub fn shared(suite: Suite) -> Share {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(shared.entry(suite).or_insert_with(|| Arc::new(Berth::boot(suite))))
+        DROPPED.take();
+        if let Some(berth) = shared.get(&suite).filter(|berth| berth.is_up_to_date()) {
+            return Share(Arc::clone(berth));
+        }
+        let host = Host::boot_to_share(suite, &options()).unwrap_or_else(|error| panic!("{error}"));
+        let berth = Arc::new(Berth::install(host));
+        shared.insert(suite, Arc::clone(&berth));
+        Share(berth)
     }
 
     // ------------------------------------------------------------ specs
@@ -95,6 +140,7 @@ impl Berth {
     /// Drops a spec, or edits it, as a careful editor does.
     #[track_caller]
     pub fn drop_spec(&self, name: &str, toml: &str) {
+        DROPPED.with_borrow_mut(|dropped| dropped.insert(spec(name)));
         self.write_atomic(spec(name), toml);
     }
 
@@ -117,10 +163,12 @@ impl Berth {
     #[track_caller]
     pub fn wait_program(&self, name: &str) -> u32 {
         self.wait_for(&format!("the program of {name}"), SOON, || {
-            let pid = self.main_pid(name);
+            let shown = self.ok(&format!("systemctl show -p MainPID,ControlGroup {}", unit(name)));
+            let of = |key: &str| shown.lines().find_map(|line| line.strip_prefix(key));
+            let (pid, cgroup): (u32, &str) = (of("MainPID=")?.parse().ok()?, of("ControlGroup=")?);
             let program = self.find(format!("/proc/{pid}/cmdline"))?;
             let is_launcher = program == format!("/usr/libexec/berth/berth-launch\0{name}\0");
-            let processes = self.find(format!("/sys/fs/cgroup{}/cgroup.procs", self.property(name, "ControlGroup")))?;
+            let processes = self.find(format!("/sys/fs/cgroup{cgroup}/cgroup.procs"))?;
             let has_launcher = processes.lines().any(|process| {
                 process != pid.to_string()
                     && self.find(format!("/proc/{process}/comm")) == Some("berth-launch\n".into())

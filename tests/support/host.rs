@@ -3,6 +3,8 @@
 //! [`Host::boot`] takes well under a second. Each host has a pristine disk in memory and
 //! vanishes when dropped, also when the test is killed. The recipe itself is the script
 //! `tests/host/boot`, the root filesystems come from `tests/host/build-rootfs`.
+//!
+//! In a VM the machine itself is the host ([`super::here`]).
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,7 +18,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 
 use super::cgroup::{self, HostCgroup};
+use super::here;
 use super::inside::{self, Output, Running};
 use super::tree::Tree;
 
@@ -35,6 +38,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// After this long a foreground command hangs.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How many times more time everything may take: `BERTH_TEST_SLOWNESS`, for machines that are
+/// emulated. All waiting goes by it.
+pub fn slowness() -> u32 {
+    static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
+        let value = env::var("BERTH_TEST_SLOWNESS").ok();
+        value.and_then(|value| value.parse().ok()).unwrap_or(1)
+    });
+    *SLOWNESS
+}
 
 /// A Debian suite, for the generation of systemd in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +112,9 @@ pub fn check_machine() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Err("not root".into());
     }
+    if here::is_the_host() {
+        return here::check_machine();
+    }
     let probe = HostCgroup::new()?;
     fs::create_dir(probe.path()).map_err(|error| format!("can not make {}: {error}", probe.path().display()))?;
     let unshare = Command::new("unshare")
@@ -162,6 +178,14 @@ impl BootOptions {
         self
     }
 
+    /// Copies instead of what it shows: for a machine that is booted without this test.
+    pub fn on_the_disk(mut self) -> Self {
+        for (source, target, _) in std::mem::take(&mut self.binds) {
+            self = self.copy(source, target);
+        }
+        self
+    }
+
     /// A file with this content, mode 0644.
     pub fn file(self, path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) -> Self {
         self.file_with_mode(path, content, 0o644)
@@ -221,9 +245,17 @@ impl BootOptions {
 pub struct Host {
     suite: Suite,
     systemd: Option<Systemd>,
-    keeper: Keeper,
-    cgroup: HostCgroup,
+    place: Place,
     boot_time: Duration,
+}
+
+/// Where a host is.
+#[derive(Debug)]
+enum Place {
+    /// In namespaces.
+    Namespaces(Box<Keeper>, HostCgroup),
+    /// The machine itself, made new for the so manieth time; of a test that is alone, its turn.
+    Here { generation: u64, _turn: Option<here::Turn> },
 }
 
 impl Host {
@@ -234,6 +266,10 @@ impl Host {
 
     /// Boots a host that has more than its root filesystem.
     pub fn boot_with(suite: Suite, options: &BootOptions) -> Result<Host> {
+        if here::is_the_host() {
+            let turn = here::Turn::alone();
+            return Host::here(suite, options, Some(turn));
+        }
         cgroup::sweep()?;
         let began = Instant::now();
         let cgroup = HostCgroup::new()?;
@@ -247,9 +283,31 @@ impl Host {
                 .write_with_mode(&file.path, &file.content, file.mode)
                 .map_err(|error| format!("{}: {error}", file.path.display()))?;
         }
-        let boot_time = Duration::ZERO;
-        let mut host = Host { suite, systemd: None, keeper, cgroup, boot_time };
+        let place = Place::Namespaces(Box::new(keeper), cgroup);
+        let mut host = Host { suite, systemd: None, place, boot_time: Duration::ZERO };
         host.start(began)?;
+        Ok(host)
+    }
+
+    /// [`Host::boot_with`] for a host that several tests use at the same time.
+    pub fn boot_to_share(suite: Suite, options: &BootOptions) -> Result<Host> {
+        if here::is_the_host() { Host::here(suite, options, None) } else { Host::boot_with(suite, options) }
+    }
+
+    /// The machine itself, as good as new.
+    fn here(suite: Suite, options: &BootOptions, turn: Option<here::Turn>) -> Result<Host> {
+        let began = Instant::now();
+        here::make_new(options)?;
+        let mut host = Host::as_it_is(suite, turn)?;
+        host.boot_time = began.elapsed();
+        Ok(host)
+    }
+
+    /// The machine itself with all that is on it.
+    pub fn as_it_is(suite: Suite, turn: Option<here::Turn>) -> Result<Host> {
+        let place = Place::Here { generation: here::generation(), _turn: turn };
+        let host = Host { suite, systemd: Some(Systemd::of(1)?), place, boot_time: Duration::ZERO };
+        host.check_running()?;
         Ok(host)
     }
 
@@ -258,11 +316,21 @@ impl Host {
     #[track_caller]
     pub fn shared(suite: Suite) -> Arc<Host> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = shared.entry(suite).or_insert_with(|| match Host::boot(suite) {
-            Ok(host) => Arc::new(host),
-            Err(error) => panic!("{error}"),
-        });
-        Arc::clone(host)
+        if let Some(host) = shared.get(&suite).filter(|host| host.is_up_to_date()) {
+            return Arc::clone(host);
+        }
+        let host = Host::boot_to_share(suite, &BootOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+        let host = Arc::new(host);
+        shared.insert(suite, Arc::clone(&host));
+        host
+    }
+
+    /// Whether it is still what it was when it booted: nobody else has booted the machine that it is.
+    pub fn is_up_to_date(&self) -> bool {
+        match self.place {
+            Place::Namespaces(..) => true,
+            Place::Here { generation, .. } => generation == here::generation(),
+        }
     }
 
     pub fn suite(&self) -> Suite {
@@ -282,7 +350,10 @@ impl Host {
 
     /// The directory of its root cgroup, as the machine sees it.
     pub fn cgroup(&self) -> &Path {
-        self.cgroup.path()
+        match &self.place {
+            Place::Namespaces(_, cgroup) => cgroup.path(),
+            Place::Here { .. } => Path::new("/sys/fs/cgroup"),
+        }
     }
 
     // ------------------------------------------------------------ commands
@@ -313,10 +384,16 @@ impl Host {
     /// Starts a script in the background.
     #[track_caller]
     pub fn spawn(&self, script: &str) -> Running {
-        let cgroup = self.cgroup().join("init.scope");
-        match inside::spawn(&self.systemd().pidfd, &cgroup, script) {
+        match self.start_command(self.systemd(), script) {
             Ok(running) => running,
             Err(error) => panic!("can not start {script:?}: {error}"),
+        }
+    }
+
+    fn start_command(&self, systemd: &Systemd, script: &str) -> io::Result<Running> {
+        match &self.place {
+            Place::Namespaces(_, cgroup) => inside::spawn(&systemd.pidfd, &cgroup.path().join("init.scope"), script),
+            Place::Here { .. } => inside::spawn_here(script),
         }
     }
 
@@ -413,10 +490,9 @@ impl Host {
         };
         let script = "systemctl --failed --no-pager --no-legend --plain; journalctl --sync; \
                       journalctl --no-pager --quiet -b --lines=80";
-        let output =
-            inside::spawn(&systemd.pidfd, &self.cgroup().join("init.scope"), script).and_then(|mut running| {
-                running.wait(Duration::from_secs(10)).unwrap_or(Err(io::ErrorKind::TimedOut.into()))
-            });
+        let output = self.start_command(systemd, script).and_then(|mut running| {
+            running.wait(Duration::from_secs(10)).unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        });
         match output {
             Ok(output) => format!("--- the end of the journal\n{}", output.stdout),
             Err(error) => format!("(no journal: {error})"),
@@ -436,8 +512,9 @@ impl Host {
     /// Power off without a word, power on: what a crash of the whole machine leaves.
     pub fn power_cycle(&mut self) -> Result<()> {
         let began = Instant::now();
-        drop(self.systemd.take());
-        self.keeper.script.expect("down")?;
+        let (systemd, keeper) = self.power()?;
+        drop(systemd.take());
+        keeper.script.expect("down")?;
         self.start(began)
     }
 
@@ -446,33 +523,51 @@ impl Host {
         self.shut_down("poweroff.target")
     }
 
+    /// Its power switch, and who keeps its disk: of a host in namespaces.
+    fn power(&mut self) -> Result<(&mut Option<Systemd>, &mut Keeper)> {
+        match &mut self.place {
+            Place::Namespaces(keeper, _) => Ok((&mut self.systemd, keeper)),
+            Place::Here { .. } => Err("the host is this machine: what switches it off does not see it again".into()),
+        }
+    }
+
     fn start(&mut self, began: Instant) -> Result<()> {
-        let ready = self.keeper.bind_ready_socket()?;
-        self.keeper.script.say("boot")?;
-        let up = self.keeper.script.expect("up");
-        let pid = up.map_err(|error| format!("{error}{}", self.keeper.console()))?.parse()?;
-        let systemd = self.systemd.insert(Systemd::of(pid)?);
+        let suite = self.suite;
+        let (systemd, keeper) = self.power()?;
+        let ready = keeper.bind_ready_socket()?;
+        keeper.script.say("boot")?;
+        let up = keeper.script.expect("up");
+        let pid = up.map_err(|error| format!("{error}{}", keeper.console()))?.parse()?;
+        let systemd = systemd.insert(Systemd::of(pid)?);
         if !systemd.wait_until_ready(&ready)? {
-            let console = self.keeper.console();
-            return Err(format!("{}: systemd did not start\n{console}", self.suite).into());
+            let console = keeper.console();
+            return Err(format!("{suite}: systemd did not start\n{console}").into());
         }
-        let state = self.sh("systemctl is-system-running --wait");
-        if state.stdout.trim_end() != "running" {
-            return Err(format!("{}: {state}\n{}", self.suite, self.journal_tail()).into());
-        }
+        self.check_running()?;
         self.boot_time = began.elapsed();
         Ok(())
     }
 
+    /// Waits until systemd has done all that there is to do; none of it may have failed.
+    fn check_running(&self) -> Result<()> {
+        let state = self.sh("systemctl is-system-running --wait");
+        if state.stdout.trim_end() != "running" {
+            return Err(format!("{}: {state}\n{}", self.suite, self.journal_tail()).into());
+        }
+        Ok(())
+    }
+
     fn shut_down(&mut self, target: &str) -> Result<()> {
+        self.power()?;
         let systemd = self.systemd.as_ref().ok_or("the host is off")?;
         // It may be killed by what it begins: its own end says nothing.
         self.sh(&format!("systemctl start --no-block --job-mode=replace-irreversibly {target}"));
         if !systemd.wait_until_ended()? {
             return Err(format!("{target} is not reached\n{}", self.journal_tail()).into());
         }
-        self.systemd = None;
-        self.keeper.script.expect("down")?;
+        let (systemd, keeper) = self.power()?;
+        *systemd = None;
+        keeper.script.expect("down")?;
         Ok(())
     }
 
@@ -486,16 +581,18 @@ impl Host {
 }
 
 /// Asks again and again until there is an answer, at short intervals at first.
-/// `None` means that the time is up; it is asked once at least.
+/// `None` means that the time is up ([`slowness`] times the timeout); it is asked once at least.
+/// Where asking takes long the intervals are longer, lest it keeps from happening what it asks for.
 pub fn ask_until<T>(timeout: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + timeout * slowness();
     let mut step = Duration::from_millis(5);
     loop {
+        let began = Instant::now();
         let answer = ask();
         if answer.is_some() || Instant::now() >= deadline {
             return answer;
         }
-        thread::sleep(step);
+        thread::sleep(step.max(began.elapsed()));
         step = (step * 3 / 2).min(Duration::from_millis(50));
     }
 }
@@ -507,7 +604,7 @@ pub fn end_shared() {
     SHARED.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
-/// One boot of a host, from power on to power off. Dropping it is pulling the plug.
+/// One boot of a host, from power on to power off. Dropping it is pulling the plug, but not that of the machine itself.
 #[derive(Debug)]
 struct Systemd {
     pid: u32,
@@ -547,6 +644,9 @@ impl Systemd {
 impl Drop for Systemd {
     /// The kernel kills everything else in the PID namespace before PID 1 counts as dead.
     fn drop(&mut self) {
+        if self.pid == 1 {
+            return;
+        }
         // An error means that it is dead already.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         if !self.wait_until_ended().unwrap_or(false) {

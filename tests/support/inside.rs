@@ -19,6 +19,8 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
+use super::host::slowness;
+
 /// What a command said, and how it ended.
 #[derive(Debug, Clone)]
 pub struct Output {
@@ -65,9 +67,9 @@ impl Running {
     }
 
     /// Waits for its end, and that of everybody who holds its stdout or stderr.
-    /// `None` means that the time is up and it still runs.
+    /// `None` means that the time is up ([`slowness`] times the timeout) and it still runs.
     pub fn wait(&mut self, timeout: Duration) -> Option<io::Result<Output>> {
-        match self.end.recv_timeout(timeout) {
+        match self.end.recv_timeout(timeout * slowness()) {
             Ok(output) => Some(output),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Err(io::Error::other("its end has been told already"))),
@@ -95,16 +97,24 @@ pub fn spawn(systemd: &OwnedFd, cgroup: &Path, script: &str) -> io::Result<Runni
     let processes = OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"))?;
     let mut command = shell(script);
     enter_on_exec(&mut command, systemd.try_clone()?, processes);
+    // The children of a thread that has entered a PID namespace are born in it, while the
+    // thread itself stays where it is.
+    let enter = move || Ok(move_into_thread_name_spaces(systemd.as_fd(), ThreadNameSpaceType::PROCESS_ID)?);
+    start(command, enter)
+}
 
+/// [`spawn`] in the test's own namespaces and cgroup, where it is on the host itself.
+pub fn spawn_here(script: &str) -> io::Result<Running> {
+    start(shell(script), || Ok(()))
+}
+
+/// Starts a command in a thread that has done something first. It may not be able to start
+/// threads any more; it ends here.
+fn start(mut command: Command, first: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<Running> {
     let (started, start) = mpsc::channel();
     let (ended, end) = mpsc::channel();
-    // The children of a thread that has entered a PID namespace are born in it, while the
-    // thread itself stays where it is. It can not start threads any more; it ends here.
     thread::spawn(move || {
-        let child = move_into_thread_name_spaces(systemd.as_fd(), ThreadNameSpaceType::PROCESS_ID)
-            .map_err(io::Error::from)
-            .and_then(|()| command.spawn())
-            .and_then(|child| Ok((pidfd(child.id())?, child)));
+        let child = first().and_then(|()| command.spawn()).and_then(|child| Ok((pidfd(child.id())?, child)));
         let child = match child {
             Ok((pidfd, child)) => {
                 let _ = started.send(Ok((child.id(), pidfd)));

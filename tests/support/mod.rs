@@ -11,6 +11,7 @@
 
 pub mod berth;
 pub mod cgroup;
+pub mod here;
 pub mod host;
 pub mod inside;
 pub mod ring;

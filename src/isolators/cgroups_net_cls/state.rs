@@ -59,14 +59,16 @@ impl State {
         known.clone()
     }
 
-    /// The v1 hierarchy, mounted if need be.
+    /// The v1 hierarchy, mounted if need be: once, also where many containers start together, since to mount it where it
+    /// is mounted already is EBUSY.
     ///
     /// # Errors
     /// mkdir(2) or mount(2).
     pub fn mounted_hierarchy(&self) -> io::Result<Hierarchy> {
-        match self.hierarchy() {
-            Some(hierarchy) => Ok(hierarchy),
-            None => Hierarchy::find_or_mount(&self.root),
+        let mut known = self.hierarchy.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some(hierarchy) => Ok(hierarchy.clone()),
+            None => Ok(known.insert(Hierarchy::find_or_mount(&self.root)?).clone()),
         }
     }
 
