@@ -130,7 +130,11 @@ impl Tagged<'_> {
     fn tc(&self, net_cls: &NetCls, interface: &str, rate: &str, has_classifier: bool) -> Commands {
         let major = net_cls.class.split(':').next().unwrap_or_default();
         let mut lines = vec![
-            format!("tc qdisc replace dev {interface} root handle {major}: htb"),
+            // HTB takes no change, so the second container's "replace" would fail; "add" spares what others have put there.
+            format!(
+                "tc qdisc show dev {interface} root | grep -q '^qdisc htb {major}: ' || \
+                 tc qdisc add dev {interface} root handle {major}: htb"
+            ),
             format!("tc class replace dev {interface} parent {major}: classid {} htb rate {rate}", net_cls.class),
         ];
         let how = match (self.by_class, has_classifier) {
@@ -194,7 +198,7 @@ mod tests {
         let by_class = lines(&["net_cls"], &[route, ("/proc/modules", "cls_cgroup 1\n")]);
         assert!(by_class[2].ends_with("output meta cgroup 0x00120011 counter comment '\"web\"'"), "{by_class:#?}");
         assert!(by_class[4].starts_with("ip6tables -A OUTPUT -m cgroup --cgroup 0x00120011"), "{by_class:#?}");
-        assert_eq!(by_class[5], "tc qdisc replace dev eth0 root handle 12: htb");
+        assert!(by_class[5].ends_with(" || tc qdisc add dev eth0 root handle 12: htb"), "{by_class:#?}");
         assert_eq!(by_class[6], "tc class replace dev eth0 parent 12: classid 12:11 htb rate 1mbit");
         assert_eq!(by_class[7], "tc filter replace dev eth0 parent 12: protocol all pref 1 handle 1 cgroup");
         let without = lines(&["net_cls", "bpf"], &[]);

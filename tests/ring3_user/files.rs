@@ -197,6 +197,7 @@ fn drop_ins_of_all_layers_merge_by_name(suite: Suite) {
 
 fn an_empty_file_or_dev_null_masks(suite: Suite) {
     let host = Berth::shared(suite);
+    host.ok("mkdir -p /etc/berth/containers"); // this may be the first trial of the host
     for (name, mask) in [("nullmask", "ln -sf /dev/null"), ("emptymask", "true >")] {
         let vendor = format!("/usr/lib/berth/containers/{name}.toml");
         host.write(&vendor, format!("autostart = true\n{SLEEP}"));

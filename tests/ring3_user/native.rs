@@ -1,7 +1,7 @@
 //! systemctl, journalctl and systemd-cgls on a container, as on any other service.
 
 use crate::support::berth::{Berth, SLEEP, unit};
-use crate::support::host::Suite;
+use crate::support::host::{Suite, slowness};
 use crate::support::ring::Test;
 
 pub const TRIALS: &[Test] = &[
@@ -95,10 +95,11 @@ fn masking_stops_now(suite: Suite) {
     let took = host.ok("before=$(date +%s); systemctl mask --now berth@masknow; echo $(($(date +%s) - before))");
     host.wait_state("masknow", "masked");
     assert!(!host.files().exists(format!("/proc/{pid}")));
-    let state = host.property("masknow", "ActiveState");
-    let result = host.property("masknow", "Result");
-    assert!(took.parse::<u32>().unwrap() < 5, "took {took} s; {state}, {result}");
-    assert_eq!(state, "inactive", "{result}");
+    assert!(took.parse::<u32>().unwrap() < 5 * slowness(), "took {took} s: {}", host.property("masknow", "Result"));
+    // What the kill leaves, berthd takes back.
+    host.wait_for("an end that is no failure", super::SOON, || {
+        (host.property("masknow", "ActiveState") == "inactive").then_some(())
+    });
 }
 
 fn systemctl_edit_holds(suite: Suite) {

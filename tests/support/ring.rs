@@ -131,7 +131,12 @@ fn trial(suite: Suite, (name, test): Test, ignored: bool) -> Trial {
     let run = move || {
         let began = Instant::now();
         if here::is_the_host() {
-            here::take_turns(places(), || test(suite));
+            here::take_turns(places(), || {
+                if std::env::var_os("BERTH_TEST_TIMES").is_some() {
+                    eprintln!("  begins  {suite}::{name}");
+                }
+                test(suite);
+            });
         } else {
             test(suite);
         }

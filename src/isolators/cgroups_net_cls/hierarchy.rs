@@ -49,7 +49,7 @@ impl Hierarchy {
         let place = root.net_cls();
         fs::create_dir_all(&place)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("net_cls"), &place, Some("cgroup"), flags, Some("net_cls"))?;
+        mount(Some("net_cls"), &place, Some("cgroup"), flags, Some(controllers(root).as_str()))?;
         Ok(Self { parent: place.join(root.cgroup()), mount: place })
     }
 
@@ -134,6 +134,19 @@ impl Hierarchy {
     }
 }
 
+/// The controllers to mount: net_cls, with those that share its hierarchy. One may live on that is mounted nowhere, or not
+/// here, and the kernel gives it to nobody who does not name all of them.
+fn controllers(root: &Root) -> String {
+    let text = fs::read_to_string(root.at("/proc/cgroups")).unwrap_or_default();
+    // "net_cls  3  12  1": the hierarchy's number, 0 for that of cgroup2, is the second word.
+    let rows: Vec<(&str, &str)> =
+        text.lines().filter_map(|line| line.split_whitespace().next().zip(line.split_whitespace().nth(1))).collect();
+    let number = rows.iter().find(|row| row.0 == "net_cls").map_or("0", |row| row.1);
+    let shared = rows.iter().filter(|row| row.1 == number && number != "0" && row.0 != "net_cls").map(|row| row.0);
+    let all: Vec<&str> = std::iter::once("net_cls").chain(shared).collect();
+    all.join(",")
+}
+
 /// The class of a cgroup; none where there is no such cgroup, or the class is 0: unset.
 fn class_of(cgroup: &Path) -> io::Result<Option<Handle>> {
     match fs::read_to_string(cgroup.join("net_cls.classid")) {
@@ -142,6 +155,29 @@ fn class_of(cgroup: &Path) -> io::Result<Option<Handle>> {
         Ok(text) => {
             let class = text.trim().parse::<u32>().map_err(io::Error::other)?;
             Ok((class != 0).then_some(Handle(class)))
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what it expects")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hierarchy_is_mounted_with_all_that_it_has() {
+        let world = tempfile::tempdir().unwrap();
+        let root = Root::new(world.path());
+        assert_eq!(controllers(&root), "net_cls");
+        fs::create_dir(world.path().join("proc")).unwrap();
+        let head = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n";
+        for (rows, all) in [
+            ("cpu\t0\t9\t1\nnet_cls\t0\t9\t1\nnet_prio\t0\t9\t1\n", "net_cls"),
+            ("cpu\t2\t9\t1\nnet_cls\t3\t1\t1\nperf_event\t0\t9\t1\nnet_prio\t3\t1\t1\n", "net_cls,net_prio"),
+            ("net_cls\t3\t1\t1\nnet_prio\t4\t1\t1\n", "net_cls"),
+        ] {
+            fs::write(world.path().join("proc/cgroups"), format!("{head}{rows}")).unwrap();
+            assert_eq!(controllers(&root), all, "{rows}");
         }
     }
 }
