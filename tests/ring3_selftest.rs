@@ -174,7 +174,11 @@ fn file_systems(suite: Suite) {
     host.ok("unshare --mount mount -t bpf bpf /sys/fs/bpf");
     host.ok("mount -t tmpfs none /mnt && truncate -s 64m /mnt/image && mkfs.ext4 -q /mnt/image && \
              mkdir /mnt/loop && mount -o loop /mnt/image /mnt/loop && \
-             touch /mnt/loop/x && umount /mnt/loop /mnt");
+             touch /mnt/loop/x && umount /mnt/loop");
+    // The loop device lets go of its file a moment later, where udev looks at it once more.
+    host.wait_for("the file system below", Duration::from_secs(5), || {
+        host.sh("umount /mnt").status.success().then_some(())
+    });
 }
 
 fn background_commands(suite: Suite) {
