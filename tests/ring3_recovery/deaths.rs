@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
-    support::host::Suite,
+    support::host::{Suite, slowness},
     world::{PATIENCE, World, counted},
 };
 
@@ -258,6 +258,7 @@ pub fn gone_and_back(suite: Suite) {
 
 /// A container that takes its time to stop.
 fn slow(name: &str, more: &str) -> String {
-    let script = format!("trap 'sleep 0.3; exit 0' TERM; echo started >>/srv/starts/{name}; sleep infinity & wait");
+    let time = 0.3 * f64::from(slowness());
+    let script = format!("trap 'sleep {time}; exit 0' TERM; echo started >>/srv/starts/{name}; sleep infinity & wait");
     format!("command = \"{script}\"\n{more}")
 }
