@@ -204,7 +204,10 @@ fn all_units_verify(suite: Suite) {
     let units = "berthd.service berthd.socket berth.slice berth@verify.service";
     let output = host.sh(&format!("systemd-analyze verify --man=no {units}"));
     assert!(output.status.success(), "{output}");
-    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""), "{suite}");
+    // Units of other packages, which are loaded with them, may have mistakes of their own.
+    let is_ours = |line: &&str| !line.starts_with('/') || line.contains("/berth");
+    let said: Vec<&str> = output.stdout.lines().chain(output.stderr.lines()).filter(is_ours).collect();
+    assert_eq!(said, [] as [&str; 0], "{suite}");
     let exposure = host.ok("systemd-analyze security --no-pager berthd.service | tail -1");
     eprintln!("{suite}: {exposure}");
 }
