@@ -15,6 +15,9 @@ pub mod spec;
 /// berthd's own configuration.
 pub mod config;
 
+/// Images from registries: `berth-pull`.
+pub mod pull;
+
 /// Facts about the host.
 pub mod host;
 
