@@ -30,8 +30,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let confinement =
-        Confinement { user: arguments.user, directory: arguments.directory, parent: arguments.parent };
+    let confinement = Confinement { user: arguments.user, directory: arguments.directory, parent: arguments.parent };
     let outcome = pull::confine(&confinement)
         .and_then(|()| read())
         .map_err(|message| PullError { cause: Cause::Local, message, again: None })
@@ -57,9 +56,8 @@ fn read() -> Result<Request, String> {
     let read = io::stdin().lock().take(limit).read_until(b'\n', &mut line);
     read.map_err(|error| format!("cannot read the request: {error}"))?;
     // An error of serde_json's names the place, and of what is there no more than a word.
-    let request = serde_json::from_slice(&line).map_err(|error| {
-        format!("cannot understand the request: it is wrong at column {}", error.column())
-    })?;
+    let request = serde_json::from_slice(&line)
+        .map_err(|error| format!("cannot understand the request: it is wrong at column {}", error.column()))?;
     thread::spawn(|| {
         // Whatever comes or fails: nobody waits for us any more.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());

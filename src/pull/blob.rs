@@ -124,12 +124,21 @@ fn fill_patiently(
             let outcome = fill(server, repository, blob, part, told);
             advanced = part.length >= start.saturating_add(PROGRESS);
             // Ends this round of tries; the next one begins with all of them.
-            if advanced && outcome.as_ref().is_err_and(|error| error.again.is_some()) { Ok(false) } else { outcome.map(|()| true) }
+            if advanced && outcome.as_ref().is_err_and(|error| error.again.is_some()) {
+                Ok(false)
+            } else {
+                outcome.map(|()| true)
+            }
         });
         match outcome {
             Ok(true) => return Ok(()),
             Ok(false) => {
-                noted(format!("{} broke off after {} bytes of {}; going on from there", server.host(), part.length, blob.digest));
+                noted(format!(
+                    "{} broke off after {} bytes of {}; going on from there",
+                    server.host(),
+                    part.length,
+                    blob.digest
+                ));
                 thread::sleep(PAUSE);
             }
             Err(error) => {
@@ -158,13 +167,10 @@ fn fill(
 }
 
 /// Whether the answer begins where the part ends; a server that cannot begin there begins at zero, and so does the part.
-fn check_start(
-    server: &Server,
-    answer: &Response<Body>,
-    blob: &Descriptor,
-    part: &mut Part,
-) -> Result<(), PullError> {
-    let lies = |what: String| PullError::lasting(Cause::Invalid, format!("{} lies about {}: {what}", server.host(), blob.digest));
+fn check_start(server: &Server, answer: &Response<Body>, blob: &Descriptor, part: &mut Part) -> Result<(), PullError> {
+    let lies = |what: String| {
+        PullError::lasting(Cause::Invalid, format!("{} lies about {}: {what}", server.host(), blob.digest))
+    };
     if answer.status() == StatusCode::PARTIAL_CONTENT {
         let range = text(answer.headers(), header::CONTENT_RANGE).unwrap_or_default();
         if !range.starts_with(&format!("bytes {}-", part.length)) {

@@ -153,7 +153,11 @@ fn name(digest: &str) -> Result<&str, PullError> {
 pub fn check_space(blobs: &[&Descriptor]) -> Result<(), PullError> {
     let mut missing = 0_u64;
     for blob in blobs {
-        let here = [path(PARTS, blob)?, path(BLOBS, blob)?].iter().filter_map(|path| path.metadata().ok()).map(|data| data.len()).max();
+        let here = [path(PARTS, blob)?, path(BLOBS, blob)?]
+            .iter()
+            .filter_map(|path| path.metadata().ok())
+            .map(|data| data.len())
+            .max();
         missing = missing.saturating_add(blob.size.saturating_sub(here.unwrap_or_default()));
     }
     // A disk that cannot be asked says it when it is full.

@@ -130,9 +130,9 @@ fn choose(manifests: Vec<Descriptor>, machine: &[Platform]) -> Result<Descriptor
             && has.architecture == wanted.architecture
             && has.variant.as_deref().unwrap_or_default() == wanted.variant.as_deref().unwrap_or_default()
     };
-    let found = machine.iter().find_map(|wanted| {
-        manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(|has| fits(wanted, has)))
-    });
+    let found = machine
+        .iter()
+        .find_map(|wanted| manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(|has| fits(wanted, has))));
     if let Some(found) = found {
         return match digest::digits(&found.digest) {
             Some(_) if found.size <= MAX_MANIFEST => Ok(found.clone()),

@@ -22,13 +22,13 @@ use super::{
 /// How long it may take to find a server and to get a connection to it.
 const CONNECT: Duration = Duration::from_secs(15);
 /// How long the answer to a small question may take in all.
-const ANSWER: Duration = Duration::from_mins(1);
+const ANSWER: Duration = Duration::from_secs(60);
 /// Most redirects in a row.
 const REDIRECTS: usize = 5;
 /// Most bytes of a token server's answer.
 const MAX_TOKEN: u64 = 1 << 20;
 /// How long a server may tell us to wait.
-const LONGEST_WAIT: Duration = Duration::from_mins(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A server that images are fetched from.
 #[derive(Debug)]
@@ -240,7 +240,9 @@ impl Server {
             )),
             StatusCode::NOT_FOUND => Err(PullError::lasting(
                 Cause::Missing,
-                format!("{host} has no {repository} with {what}; look with: skopeo list-tags docker://{host}/{repository}"),
+                format!(
+                    "{host} has no {repository} with {what}; look with: skopeo list-tags docker://{host}/{repository}"
+                ),
             )),
             status if status.is_server_error() => Err(self.busy(&answer)),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(self.busy(&answer)),
@@ -339,9 +341,8 @@ fn tls(endpoint: &Endpoint) -> Result<TlsConfig, PullError> {
     let system = rustls_native_certs::load_native_certs().certs;
     let mut roots: Vec<Certificate<'static>> =
         system.iter().map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect();
-    let bad = |why: String| {
-        PullError::lasting(Cause::Local, format!("cannot use the ca_file of {}: {why}", endpoint.host))
-    };
+    let bad =
+        |why: String| PullError::lasting(Cause::Local, format!("cannot use the ca_file of {}: {why}", endpoint.host));
     if let Some(pem) = &endpoint.authorities {
         let before = roots.len();
         for item in parse_pem(pem.as_bytes()) {
