@@ -15,6 +15,9 @@ pub mod spec;
 /// berthd's own configuration.
 pub mod config;
 
+/// Images: where they come from, what they say, how they lie on disk.
+pub mod image;
+
 /// Images from registries: `berth-pull`.
 pub mod pull;
 

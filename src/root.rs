@@ -122,6 +122,12 @@ impl Root {
         self.durable().join("sandboxes").join(name.as_str())
     }
 
+    /// Images: their layers and what is known of them.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.durable().join("images")
+    }
+
     /// The log of a container under the direct manager.
     #[must_use]
     pub fn log(&self, name: &Name) -> PathBuf {

@@ -123,7 +123,9 @@ impl Supervisor {
                 }
                 if verb == JobVerb::Start {
                     self.introduce(slot);
-                    if slot.unit.borrow().result == "start-limit-hit" {
+                    // What an edit starts is a new beginning, also for the start limit. Whether that was hit is not to be
+                    // seen: the result is that of the first failure.
+                    if slot.unit.borrow().active == Active::Failed {
                         self.manager.order(Order::ResetFailed(name.clone()));
                     }
                 }

@@ -16,6 +16,7 @@ pub const TRIALS: &[Test] = &[
     ("higher_layers_win", higher_layers_win),
     ("drop_ins_of_all_layers_merge_by_name", drop_ins_of_all_layers_merge_by_name),
     ("an_empty_file_or_dev_null_masks", an_empty_file_or_dev_null_masks),
+    ("refused_starts_do_not_hinder_the_start_of_a_spec", refused_starts_do_not_hinder_the_start_of_a_spec),
     ("what_editors_leave_behind_is_no_spec", what_editors_leave_behind_is_no_spec),
 ];
 
@@ -214,6 +215,21 @@ fn an_empty_file_or_dev_null_masks(suite: Suite) {
         host.remove(&vendor);
         host.wait_gone(name);
     }
+}
+
+fn refused_starts_do_not_hinder_the_start_of_a_spec(suite: Suite) {
+    let host = Berth::shared(suite);
+    let (name, vendor) = ("insisted", "/usr/lib/berth/containers/insisted.toml");
+    host.write(vendor, format!("autostart = true\n{SLEEP}"));
+    host.wait_state(name, "running");
+    host.ok(&format!("mkdir -p /etc/berth/containers && ln -sf /dev/null {}", spec(name).display()));
+    host.wait_state(name, "masked");
+    // More than systemd's limit of starts takes.
+    host.ok(&format!("for i in $(seq 60); do ! systemctl start {} 2>/dev/null || exit 1; done", unit(name)));
+    host.remove_spec(name);
+    host.wait_state(name, "running");
+    host.remove(vendor);
+    host.wait_gone(name);
 }
 
 fn what_editors_leave_behind_is_no_spec(suite: Suite) {

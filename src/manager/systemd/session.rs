@@ -15,7 +15,7 @@ use super::{
     unit::{self, Properties},
 };
 use crate::{
-    manager::{Batch, Event, Events, Job, JobError, JobVerb, Order, Unit},
+    manager::{Active, Batch, Event, Events, Job, JobError, JobVerb, Order, Unit},
     root::Root,
     spec::Name,
 };
@@ -42,6 +42,8 @@ pub struct Session<'a> {
     jobs: HashMap<String, (Name, u64)>,
     /// Units that systemd keeps loaded for us.
     held: BTreeSet<Name>,
+    /// Units that were not at rest when they were last read.
+    busy: BTreeSet<Name>,
 }
 
 impl std::fmt::Debug for Session<'_> {
@@ -57,7 +59,8 @@ impl<'a> Session<'a> {
         let signals = listen(&bus).await?;
         let manager = ManagerProxy::builder(&bus).cache_properties(zbus::proxy::CacheProperties::No).build().await?;
         manager.subscribe().await?;
-        let mut session = Self { root, events, bus, manager, signals, jobs: HashMap::new(), held: BTreeSet::new() };
+        let (jobs, held, busy) = (HashMap::new(), BTreeSet::new(), BTreeSet::new());
+        let mut session = Self { root, events, bus, manager, signals, jobs, held, busy };
         session.snapshot().await?;
         Ok(session)
     }
@@ -131,7 +134,11 @@ impl<'a> Session<'a> {
         let header = signal.header();
         let path = header.path().map(ToString::to_string).unwrap_or_default();
         match header.member().map(|member| member.as_str()) {
-            Some("PropertiesChanged") => changed.extend(unit::name_of(&path).filter(|name| self.held.contains(name))),
+            // To look at a unit loads it, which one that was let go is not worth, unless it was just started again.
+            Some("PropertiesChanged") => {
+                let worth = |name: &Name| self.held.contains(name) || unit::says_busy(signal);
+                changed.extend(unit::name_of(&path).filter(worth));
+            }
             Some("UnitNew") => changed.extend(named(signal)),
             // systemd introduces again, after a reload, even what it is about to unload; to look at it would load it.
             Some("UnitRemoved") => {
@@ -179,11 +186,11 @@ impl<'a> Session<'a> {
     }
 
     /// Settings first, one reload if any file changed, then the jobs. What is gone is let go before the reload, so that
-    /// systemd does not load it again.
+    /// systemd does not load it again; what somebody starts at this very moment is still to be heard of.
     async fn apply(&mut self, batch: Batch) -> zbus::Result<()> {
         let mut reload = false;
         for (name, settings) in &batch.settings {
-            if settings.is_none() && self.held.remove(name) {
+            if settings.is_none() && !self.busy.contains(name) && self.held.remove(name) {
                 heard(self.manager.unref_unit(&name.unit()).await)?;
             }
             match drop_in::apply(self.root, name, settings.as_ref()) {
@@ -255,11 +262,17 @@ impl<'a> Session<'a> {
             .bus
             .call_method(Some(SYSTEMD), path.as_str(), Some("org.freedesktop.DBus.Properties"), "GetAll", &(""))
             .await;
-        match answer {
-            Ok(reply) => Ok(unit::read(&reply.body().deserialize::<Properties>()?)),
-            Err(error) if is_lost(&error) => Err(error),
-            Err(_) => Ok(Unit::default()),
+        let unit = match answer {
+            Ok(reply) => unit::read(&reply.body().deserialize::<Properties>()?),
+            Err(error) if is_lost(&error) => return Err(error),
+            Err(_) => Unit::default(),
+        };
+        if matches!(unit.active, Active::Inactive | Active::Failed) {
+            self.busy.remove(name);
+        } else {
+            self.busy.insert(name.clone());
         }
+        Ok(unit)
     }
 
     /// Tells berthd.

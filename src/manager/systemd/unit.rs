@@ -5,7 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use zbus::zvariant::{OwnedValue, Value};
+use zbus::{
+    Message,
+    zvariant::{OwnedValue, Value},
+};
 
 use crate::{
     manager::{Active, Exit, Unit},
@@ -75,6 +78,15 @@ pub fn read(properties: &Properties) -> Unit {
         status: filled("StatusText"),
         restarts: number("NRestarts").unwrap_or(0),
     }
+}
+
+/// Whether a `PropertiesChanged` says that its unit is not at rest.
+#[must_use]
+pub fn says_busy(signal: &Message) -> bool {
+    let body = signal.body();
+    let Ok((_, changed, _)) = body.deserialize::<(&str, HashMap<&str, Value<'_>>, Vec<&str>)>() else { return false };
+    let word = changed.get("ActiveState").and_then(|value| <&str>::try_from(value).ok());
+    word.is_some_and(|word| !matches!(active(word), Active::Inactive | Active::Failed))
 }
 
 /// Microseconds of CLOCK_REALTIME; 0 is never.
