@@ -64,6 +64,7 @@ install:
 	$(INSTALL) -m 0755 target/release/berthd $(DESTDIR)$(SBINDIR)/
 	$(INSTALL) -m 0755 target/release/berthctl $(DESTDIR)$(BINDIR)/
 	$(INSTALL) -m 0755 target/release/berth-launch $(DESTDIR)$(LIBEXECDIR)/
+	$(INSTALL) -m 0755 target/release/berth-pull $(DESTDIR)$(LIBEXECDIR)/
 	for unit in $(UNITS); do \
 		sed -e 's|/usr/sbin/berthd|$(SBINDIR)/berthd|' -e 's|/usr/bin/berthctl|$(BINDIR)/berthctl|' \
 			-e 's|/usr/libexec/berth/|$(LIBEXECDIR)/|' "$$unit" \

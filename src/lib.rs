@@ -18,6 +18,9 @@ pub mod config;
 /// Images: where they come from, what they say, how they lie on disk.
 pub mod image;
 
+/// Images from registries: `berth-pull`.
+pub mod pull;
+
 /// Facts about the host.
 pub mod host;
 

@@ -1,0 +1,79 @@
+//! berth-pull's first deed: to give up what it does not need. It is one thread then, and has read nothing.
+
+use std::{io, path::PathBuf};
+
+use nix::{
+    sys::{
+        prctl,
+        resource::{Resource, setrlimit},
+        signal::Signal,
+    },
+    unistd::{Gid, Uid, chdir, getppid, setgid, setgroups, setuid},
+};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+
+use crate::{error::reason, sys::process::close_inherited};
+
+/// Most descriptors.
+const FILES: u64 = 128;
+/// Most memory, addresses counted.
+const MEMORY: u64 = 2 << 30;
+
+/// What berth-pull is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confinement {
+    /// The user, if it is not the present one.
+    pub user: Option<(u32, u32)>,
+    /// Where it works.
+    pub directory: PathBuf,
+    /// Who started it.
+    pub parent: u32,
+}
+
+/// Gives everything up but what a pull needs.
+///
+/// # Errors
+/// One line for people. Nothing must be done then.
+pub fn confine(confinement: &Confinement) -> Result<(), String> {
+    let failed = |act: &'static str| move |error: io::Error| format!("cannot {act}: {}", reason(&error));
+    close_inherited(3, u32::MAX).map_err(failed("close descriptors"))?;
+    if let Some((uid, gid)) = confinement.user {
+        become_user(uid, gid).map_err(failed("become the user of pulls"))?;
+    }
+    // Root of a world of its own, as in tests, keeps its user and loses its power all the same.
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, none).map_err(|error| failed("drop capabilities")(error.into()))?;
+    chdir(&confinement.directory)
+        .map_err(|error| format!("cannot enter {}: {}", confinement.directory.display(), error.desc()))?;
+    limit().map_err(failed("limit resources"))?;
+    // After the user: changing it takes both back.
+    prctl::set_no_new_privs().map_err(|error| failed("give up new privileges")(error.into()))?;
+    prctl::set_dumpable(false).map_err(|error| failed("hide the memory")(error.into()))?;
+    prctl::set_pdeathsig(Some(Signal::SIGKILL)).map_err(|error| failed("end with the parent")(error.into()))?;
+    if u32::try_from(getppid().as_raw()) != Ok(confinement.parent) {
+        return Err("whoever started this is gone".to_owned());
+    }
+    Ok(())
+}
+
+/// Becomes a user without any group but its own.
+fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    setgroups(&[])?;
+    setgid(Gid::from_raw(gid))?;
+    setuid(Uid::from_raw(uid))?;
+    Ok(())
+}
+
+/// Limits what a server's bytes could use up. No core dump: credentials would be in it.
+fn limit() -> io::Result<()> {
+    for (resource, limit) in
+        [(Resource::RLIMIT_CORE, 0), (Resource::RLIMIT_NOFILE, FILES), (Resource::RLIMIT_AS, MEMORY)]
+    {
+        setrlimit(resource, limit, limit)?;
+    }
+    Ok(())
+}
