@@ -81,6 +81,14 @@ pub enum CliError {
         /// Why not.
         message: String,
     },
+    /// An image could not be fetched.
+    #[error("cannot fetch {image}: {message}")]
+    Fetch {
+        /// As asked.
+        image: String,
+        /// The reason, whole.
+        message: String,
+    },
     /// Several deeds failed.
     #[error("{} errors", .0.len())]
     Several(Vec<CliError>),

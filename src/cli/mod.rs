@@ -19,6 +19,8 @@ pub mod error;
 pub mod exec;
 /// How it ends.
 pub mod exit;
+/// `fetch`.
+pub mod fetch;
 /// A container's files, as the offline verbs read them.
 mod files;
 /// Following a log file.
@@ -110,6 +112,8 @@ pub enum Verb {
     Exec(exec::ExecArgs),
     /// Show what a container has written
     Logs(logs::LogsArgs),
+    /// Fetch an image from a registry into a directory, which a spec can name as oci:DIR
+    Fetch(fetch::FetchArgs),
     /// Make berthd read its configuration and all specs again
     Reload,
     /// Say what this host can do for containers, what it lacks, and what to do about it
@@ -168,6 +172,7 @@ pub fn run(cx: &Context, verb: &Verb, out: &mut dyn Write) -> Result<Exit, CliEr
         Verb::Restart(names) => control::run(cx, protocol::Verb::Restart, names, out),
         Verb::Exec(args) => exec::run(cx, args),
         Verb::Logs(args) => logs::run(cx, args, out),
+        Verb::Fetch(args) => fetch::run(cx, args, out),
         Verb::Reload => reload::run(cx, out),
         Verb::Doctor => doctor::run(cx, files::enabled(&cx.root).as_deref(), out),
     }

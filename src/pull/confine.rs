@@ -37,6 +37,9 @@ pub struct Confinement {
 pub fn confine(confinement: &Confinement) -> Result<(), String> {
     let failed = |act: &'static str| move |error: io::Error| format!("cannot {act}: {}", reason(&error));
     close_inherited(3, u32::MAX).map_err(failed("close descriptors"))?;
+    // Before the user: the way there may be closed to it, as below /root.
+    chdir(&confinement.directory)
+        .map_err(|error| format!("cannot enter {}: {}", confinement.directory.display(), error.desc()))?;
     if let Some((uid, gid)) = confinement.user {
         become_user(uid, gid).map_err(failed("become the user of pulls"))?;
     }
@@ -47,8 +50,6 @@ pub fn confine(confinement: &Confinement) -> Result<(), String> {
         inheritable: CapabilitySet::empty(),
     };
     set_capabilities(None, none).map_err(|error| failed("drop capabilities")(error.into()))?;
-    chdir(&confinement.directory)
-        .map_err(|error| format!("cannot enter {}: {}", confinement.directory.display(), error.desc()))?;
     limit().map_err(failed("limit resources"))?;
     // After the user: changing it takes both back.
     prctl::set_no_new_privs().map_err(|error| failed("give up new privileges")(error.into()))?;
