@@ -1,23 +1,27 @@
 //! `berthctl fetch`, with the configuration and the credentials of a host.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use base64::Engine as _;
 use tempfile::TempDir;
 
 use crate::{
+    proxy::Proxy,
     pull::blobs,
-    registry::{Options, Registry},
+    registry::{LARGE, Options, Registry},
 };
 
 /// All cases.
 pub const ALL: &[(&str, fn())] = &[
     ("fetch_as_configured", configured),
+    ("fetch_that_was_killed_leaves_no_process", killed),
     ("fetch_leaves_strangers_alone", strangers),
     ("fetch_says_what_is_missing", words),
 ];
@@ -122,4 +126,61 @@ fn words() {
     fs::write(root.path().join("etc/berth/berthd.toml"), "[[images.registry]]\nhots = \"x.test\"\n").unwrap();
     let out = fetch(root.path(), "docker://127.0.0.1:1/a", &target);
     assert!(said(&out).contains("hots") && said(&out).contains("host"), "{}", said(&out));
+}
+
+/// The process that works in a directory.
+fn worker(directory: &Path) -> Option<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let mut named =
+        processes.filter(|path| fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "berth-pull\n"));
+    let found = named.find(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == directory));
+    found.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn killed() {
+    let registry = Registry::start(Options::default());
+    registry.push("k:v1", &[]);
+    let proxy = Proxy::start(&registry.host, u64::MAX, Duration::from_millis(10));
+    let address = &proxy.host;
+    let root = host(&format!("[[images.registry]]\nhost = \"{address}\"\ninsecure = \"http\"\n"), None);
+    let (image, target) = (format!("docker://{address}/k:v1"), root.path().join("layout"));
+    let mut ours = Command::new(env!("CARGO_BIN_EXE_berthctl"))
+        .arg("--root")
+        .arg(root.path())
+        .args(["fetch", &image])
+        .arg(&target)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("nothing comes", || proxy.sent() > 2 << 20);
+    let worker = worker(&target).unwrap();
+    // Root's words, and nothing else, are the process's own.
+    let inherited = fs::read(format!("/proc/{worker}/environ")).unwrap();
+    assert_eq!(inherited, b"");
+    ours.kill().unwrap();
+    ours.wait().unwrap();
+    until("it goes on", || {
+        let gone = fs::read_to_string(format!("/proc/{worker}/comm")).map_err(|error| error.kind());
+        gone == Err(io::ErrorKind::NotFound) || gone.is_ok_and(|name| name != "berth-pull\n") || is_dead(&worker)
+    });
+    assert!(!target.join("index.json").exists());
+    let before = proxy.sent();
+    let out = fetch(root.path(), &image, &target);
+    assert!(out.status.success(), "{}", said(&out));
+    assert!(proxy.sent() - before < LARGE as u64 - (1 << 20), "it began anew");
+    assert_eq!(blobs(&target), blobs(registry.copy_out("k:v1").path()));
+}
+
+/// Whether a process has ended and nobody has asked how.
+fn is_dead(process: &str) -> bool {
+    fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| status.contains("State:\tZ"))
 }
