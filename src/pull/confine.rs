@@ -12,7 +12,10 @@ use nix::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
-use crate::{error::reason, sys::process::close_inherited};
+use crate::{
+    error::reason,
+    sys::{process::close_inherited, seccomp::deny_processes},
+};
 
 /// Most descriptors.
 const FILES: u64 = 128;
@@ -53,6 +56,7 @@ pub fn confine(confinement: &Confinement) -> Result<(), String> {
     limit().map_err(failed("limit resources"))?;
     // After the user: changing it takes both back.
     prctl::set_no_new_privs().map_err(|error| failed("give up new privileges")(error.into()))?;
+    deny_processes().map_err(failed("give up other processes"))?;
     prctl::set_dumpable(false).map_err(|error| failed("hide the memory")(error.into()))?;
     prctl::set_pdeathsig(Some(Signal::SIGKILL)).map_err(|error| failed("end with the parent")(error.into()))?;
     if u32::try_from(getppid().as_raw()) != Ok(confinement.parent) {
