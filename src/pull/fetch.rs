@@ -164,7 +164,7 @@ fn user(name: &str) -> Result<Option<(u32, u32)>, FetchError> {
     if !geteuid().is_root() {
         return Ok(None);
     }
-    let cure = "systemd-sysusers makes berth-pull, and pull_user in [images] names another (berthd.toml(5))";
+    let cure = "systemd-sysusers (or useradd --system) makes berth-pull, and pull_user in [images] names another (berthd.toml(5))";
     match User::from_name(name) {
         Ok(Some(user)) if user.uid.is_root() => {
             Err(local(format!("images are not fetched as {name}: it is root; {cure}")))
