@@ -70,12 +70,12 @@ pub struct FetchError {
 }
 
 /// Something on this machine is wrong.
-fn local(message: impl Into<String>) -> FetchError {
+pub(super) fn local(message: impl Into<String>) -> FetchError {
     FetchError { cause: Cause::Local, message: message.into() }
 }
 
 /// An act on a path failed.
-fn failed(act: &str, path: &Path, error: &io::Error) -> FetchError {
+pub(super) fn failed(act: &str, path: &Path, error: &io::Error) -> FetchError {
     local(format!("cannot {act} {}: {}", path.display(), reason(error)))
 }
 
