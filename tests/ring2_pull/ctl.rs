@@ -22,6 +22,8 @@ use crate::{
 pub const ALL: &[(&str, fn())] = &[
     ("fetch_as_configured", configured),
     ("fetch_that_was_killed_leaves_no_process", killed),
+    ("pull_into_the_store", into_the_store),
+    ("pulls_of_one_image_at_a_time_fetch_once", at_a_time),
     ("fetch_leaves_strangers_alone", strangers),
     ("fetch_says_what_is_missing", words),
 ];
@@ -183,4 +185,85 @@ fn killed() {
 /// Whether a process has ended and nobody has asked how.
 fn is_dead(process: &str) -> bool {
     fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| status.contains("State:\tZ"))
+}
+
+/// `berthctl` with these words.
+fn ctl(root: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_berthctl"));
+    command.arg("--root").arg(root).args(words);
+    command
+}
+
+/// What the file /word of the image in the store says.
+fn word(root: &Path, image: &str) -> String {
+    let out = ctl(root, &["--json", "image", image]).output().unwrap();
+    assert!(out.status.success(), "{}", said(&out));
+    let sheet: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let layers = sheet["layers"].as_array().unwrap();
+    let top = layers.last().unwrap()["chain_id"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    fs::read_to_string(root.join("var/lib/berth/images/layers").join(top).join("fs/word")).unwrap()
+}
+
+/// What fetches have left in the store.
+fn left(root: &Path) -> usize {
+    let entries = fs::read_dir(root.join("var/lib/berth/images/pulls")).unwrap().flatten();
+    entries.filter(|entry| entry.file_type().unwrap().is_dir()).count()
+}
+
+fn into_the_store() {
+    let registry = Registry::start(Options::default());
+    registry.push_real("s:v1", "first");
+    let proxy = Proxy::start(&registry.host, u64::MAX, Duration::from_millis(1));
+    let address = proxy.host.clone();
+    let root = host(&format!("[[images.registry]]\nhost = \"{address}\"\ninsecure = \"http\"\n"), None);
+    let (root, image) = (root.path(), format!("docker://{address}/s:v1"));
+    let pull = || ctl(root, &["pull", &image]).output().unwrap();
+    // One that is killed leaves its parts, and no image.
+    let mut killed = ctl(root, &["pull", &image]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    until("nothing comes", || proxy.sent() > 2 << 20);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(left(root), 1);
+    assert!(!said(&ctl(root, &["images"]).output().unwrap()).contains(&address));
+    let before = proxy.sent();
+    let out = pull();
+    assert!(out.status.success(), "{}", said(&out));
+    assert!(proxy.sent() - before < LARGE as u64 - (1 << 20), "it began anew");
+    assert_eq!((word(root, &image), left(root)), ("first".to_owned(), 0));
+    // Nothing newer: the manifest is all that comes.
+    let before = proxy.sent();
+    let out = pull();
+    assert!(out.status.success() && said(&out).contains("nothing newer"), "{}", said(&out));
+    assert!(proxy.sent() - before < 64 << 10);
+    // The tag moves on.
+    registry.push_real("s:v1", "second");
+    assert!(pull().status.success());
+    assert_eq!(word(root, &image), "second");
+    // The registry is gone; what is here stays.
+    drop(registry);
+    let out = pull();
+    assert!(!out.status.success(), "{}", said(&out));
+    assert_eq!(word(root, &image), "second");
+    // What was left goes with prune.
+    fs::create_dir_all(root.join("var/lib/berth/images/pulls/0/parts")).unwrap();
+    assert!(ctl(root, &["prune"]).output().unwrap().status.success());
+    assert_eq!(left(root), 0);
+}
+
+fn at_a_time() {
+    let registry = Registry::start(Options::default());
+    registry.push_real("c:v1", "word");
+    let proxy = Proxy::start(&registry.host, u64::MAX, Duration::from_millis(1));
+    let address = proxy.host.clone();
+    let root = host(&format!("[[images.registry]]\nhost = \"{address}\"\ninsecure = \"http\"\n"), None);
+    let image = format!("docker://{address}/c:v1");
+    let start = |_| ctl(root.path(), &["pull", &image]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let all: Vec<_> = (0..4).map(start).collect();
+    for one in all {
+        let out = one.wait_with_output().unwrap();
+        assert!(out.status.success(), "{}", said(&out));
+    }
+    let (sent, whole) = (proxy.sent(), LARGE as u64);
+    assert!(sent < whole + whole / 4, "{sent} bytes for an image of {whole}");
+    assert_eq!(word(root.path(), &image), "word");
 }
