@@ -26,6 +26,8 @@ mod exec;
 mod files;
 #[path = "ring3_user/identity.rs"]
 mod identity;
+#[path = "ring3_user/image.rs"]
+mod image;
 #[path = "ring3_user/isolation.rs"]
 mod isolation;
 #[path = "ring3_user/native.rs"]
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         ends::TRIALS,
         refusals::TRIALS,
         isolation::TRIALS,
+        image::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
         daemon::TRIALS,
