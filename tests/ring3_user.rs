@@ -22,6 +22,8 @@ mod daemon;
 mod ends;
 #[path = "ring3_user/exec.rs"]
 mod exec;
+#[path = "ring3_user/fetch.rs"]
+mod fetch;
 #[path = "ring3_user/files.rs"]
 mod files;
 #[path = "ring3_user/identity.rs"]
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         capabilities::TRIALS,
         daemon::TRIALS,
         exec::TRIALS,
+        fetch::TRIALS,
     ]
     .concat();
     trials.push(("boot_keeps_the_order_where_the_bus_is_slow", boots::boot_keeps_the_order_where_the_bus_is_slow));

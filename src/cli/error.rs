@@ -22,6 +22,23 @@ pub enum CliError {
         /// What was probably meant.
         nearest: Option<Name>,
     },
+    /// An image or the store of images.
+    #[error(transparent)]
+    Image(crate::image::Error),
+    /// An image's name.
+    #[error(transparent)]
+    Source(#[from] crate::image::SourceError),
+    /// An image that is not here.
+    #[error("there is no image {name} here{}; 'berthctl images' names them all", near(.nearest.as_deref()))]
+    NoImage {
+        /// As asked.
+        name: String,
+        /// What was probably meant.
+        nearest: Option<String>,
+    },
+    /// An image that only a registry has.
+    #[error("pull takes what lies on this host: 'berthctl fetch docker://{0} DIR', then 'berthctl pull oci:DIR'")]
+    Registry(String),
     /// A deed on a container failed.
     #[error("cannot {} '{name}': {message}", word(*.verb))]
     Control {
@@ -81,6 +98,14 @@ pub enum CliError {
         /// Why not.
         message: String,
     },
+    /// An image could not be fetched.
+    #[error("cannot fetch {image}: {message}")]
+    Fetch {
+        /// As asked.
+        image: String,
+        /// The reason, whole.
+        message: String,
+    },
     /// Several deeds failed.
     #[error("{} errors", .0.len())]
     Several(Vec<CliError>),
@@ -101,7 +126,8 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoSuch { .. } => Exit::NoSuch,
-            Self::ExecJson => Exit::Wrong,
+            Self::ExecJson | Self::Source(_) => Exit::Wrong,
+            Self::NoImage { .. } => Exit::NoSuch,
             Self::Exec { status, .. } => Exit::Program(*status),
             Self::Several(all) => all.iter().map(Self::exit).max().unwrap_or(Exit::Failed),
             _ => Exit::Failed,
@@ -130,6 +156,11 @@ impl CliError {
             _ => Err(Self::Several(errors)),
         }
     }
+}
+
+/// `; did you mean …?`
+fn near(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!(" (did you mean {name}?)"))
 }
 
 /// The verb as the operator wrote it.

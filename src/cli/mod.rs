@@ -19,10 +19,14 @@ pub mod error;
 pub mod exec;
 /// How it ends.
 pub mod exit;
+/// `fetch`.
+pub mod fetch;
 /// A container's files, as the offline verbs read them.
 mod files;
 /// Following a log file.
 mod follow;
+/// `images`, `image`, `pull`, `rmi`, `prune`.
+pub mod images;
 /// The state file, and how true it still is.
 pub mod known;
 /// `list`.
@@ -110,6 +114,18 @@ pub enum Verb {
     Exec(exec::ExecArgs),
     /// Show what a container has written
     Logs(logs::LogsArgs),
+    /// List the images in the store
+    Images,
+    /// Show what an image says, its layers and their sizes
+    Image(images::ImageArgs),
+    /// Bring an image into the store, or bring it up to date
+    Pull(images::ImageArgs),
+    /// Remove images that nothing uses
+    Rmi(images::ImagesArgs),
+    /// Remove all images and layers that nothing uses
+    Prune,
+    /// Fetch an image from a registry into a directory, which a spec can name as oci:DIR
+    Fetch(fetch::FetchArgs),
     /// Make berthd read its configuration and all specs again
     Reload,
     /// Say what this host can do for containers, what it lacks, and what to do about it
@@ -168,6 +184,12 @@ pub fn run(cx: &Context, verb: &Verb, out: &mut dyn Write) -> Result<Exit, CliEr
         Verb::Restart(names) => control::run(cx, protocol::Verb::Restart, names, out),
         Verb::Exec(args) => exec::run(cx, args),
         Verb::Logs(args) => logs::run(cx, args, out),
+        Verb::Images => images::list(cx, out),
+        Verb::Image(args) => images::show(cx, args, out),
+        Verb::Pull(args) => images::pull(cx, args, out),
+        Verb::Rmi(args) => images::remove(cx, args, out),
+        Verb::Prune => images::prune(cx, out),
+        Verb::Fetch(args) => fetch::run(cx, args, out),
         Verb::Reload => reload::run(cx, out),
         Verb::Doctor => doctor::run(cx, files::enabled(&cx.root).as_deref(), out),
     }

@@ -1,8 +1,10 @@
 //! One source of berthd's configuration as it stands: every key optional.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
-use super::{Level, ManagerChoice, NetClsBackend};
+use super::{Insecure, Level, ManagerChoice, NetClsBackend};
 use crate::{
     source::{Shape, keys},
     spec::{
@@ -29,6 +31,8 @@ pub struct ConfigFragment {
     pub net_cls: Option<NetClsFragment>,
     /// What specs get of capabilities that ask for none, and can ask for at most.
     pub capabilities: Option<CapabilitiesFragment>,
+    /// Where images are fetched from, and as whom.
+    pub images: Option<ImagesFragment>,
     /// How long sandboxes are kept.
     pub sandbox: Option<SandboxFragment>,
     /// What is measured.
@@ -67,6 +71,35 @@ pub struct NetClsFragment {
     pub accept_v2_match_loss: Option<bool>,
 }
 
+/// `[images]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct ImagesFragment {
+    /// As whom images are fetched. Defaults to `berth-pull`.
+    pub pull_user: Option<String>,
+    /// How long a registry may send nothing. Defaults to `30s`.
+    pub stall_timeout: Option<Timespan>,
+    /// Files of credentials. Defaults to berth's own, docker's and podman's.
+    pub auth_files: Option<Vec<PathBuf>>,
+    /// What is special about registries. Defaults to nothing.
+    pub registry: Option<Vec<RegistryFragment>>,
+}
+
+/// `[[images.registry]]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct RegistryFragment {
+    /// Its name, as in references.
+    pub host: Option<String>,
+    /// Who is asked before it. Defaults to nobody.
+    pub mirrors: Option<Vec<String>>,
+    /// Authorities that are trusted for it, beside the system's. Defaults to none.
+    pub ca_file: Option<PathBuf>,
+    /// What it lacks. Defaults to nothing.
+    #[serde(default, deserialize_with = "choice")]
+    pub insecure: Option<Insecure>,
+}
+
 /// `[sandbox]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -101,6 +134,8 @@ impl Shape for ConfigFragment {
             ("namespaces", keys::<NamespacesFragment>()),
             ("net_cls", keys::<NetClsFragment>()),
             ("capabilities", keys::<CapabilitiesFragment>()),
+            ("images", keys::<ImagesFragment>()),
+            ("images.registry", keys::<RegistryFragment>()),
             ("sandbox", keys::<SandboxFragment>()),
             ("statistics", keys::<StatisticsFragment>()),
             ("log", keys::<LogFragment>()),

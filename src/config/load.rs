@@ -9,6 +9,7 @@ use super::{
     Config, ConfigFragment, LogConfig, NamespacesConfig, NetClsConfig, Overrides, SandboxConfig, StatisticsConfig,
     capabilities,
     fragment::{LogFragment, NamespacesFragment, NetClsFragment, SandboxFragment, StatisticsFragment},
+    images,
 };
 use crate::{
     root::{Layer, Root},
@@ -92,6 +93,7 @@ impl Config {
         capabilities::check(&fragment, &stack, &mut errors);
         let net_cls = net_cls(fragment.net_cls.unwrap_or_default(), &stack, &mut errors);
         defaults.primary_handle = net_cls.primary_handle;
+        let images = images::check(fragment.images.unwrap_or_default(), &stack, &mut errors);
         let statistics = statistics(fragment.statistics.unwrap_or_default(), &stack, &mut errors);
         errors.extend(check_defaults(&defaults));
         isolation(fragment.isolation.as_deref().unwrap_or_default(), isolators, &stack, &mut errors);
@@ -111,6 +113,7 @@ impl Config {
             namespaces: namespaces.into(),
             net_cls,
             capabilities: fragment.capabilities.unwrap_or_default().into(),
+            images,
             sandbox: fragment.sandbox.unwrap_or_default().into(),
             statistics,
             log: fragment.log.unwrap_or_default().into(),

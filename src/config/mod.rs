@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod fragment;
+mod images;
 mod load;
 
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -9,6 +10,7 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use fragment::ConfigFragment;
+pub use images::{ImagesConfig, Insecure, RegistryConfig};
 
 use crate::spec::{Bytes, Capabilities, Defaults, words::Timespan};
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub net_cls: NetClsConfig,
     /// What specs get of capabilities that say nothing of them; `bounding` is the ceiling of all.
     pub capabilities: Capabilities,
+    /// Where images are fetched from, and as whom.
+    pub images: ImagesConfig,
     /// How long sandboxes are kept.
     pub sandbox: SandboxConfig,
     /// What is measured.

@@ -5,8 +5,14 @@
 
 mod config;
 mod digest;
+mod error;
+mod files;
+mod forms;
+mod open;
 mod reference;
 mod source;
+mod store;
+mod unpack;
 
 use std::path::PathBuf;
 
@@ -14,8 +20,11 @@ use serde::{Deserialize, Serialize};
 
 pub use config::Config;
 pub use digest::{Digest, DigestError};
+pub use error::Error;
 pub use reference::Reference;
 pub use source::{Source, SourceError};
+pub use store::{Hold, InUse, LayerFacts, Progress, Removed, Store, Tag, Version};
+pub use unpack::{Devices, Limits};
 
 /// An image that is here, ready to be a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

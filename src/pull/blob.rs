@@ -21,6 +21,8 @@ use super::{
 
 /// How often a server is asked in vain before it is given up.
 const TRIES: u32 = 5;
+/// The same, where another server can be asked instead.
+const FEW_TRIES: u32 = 2;
 /// The first pause between two tries; each one is twice the last.
 const PAUSE: Duration = Duration::from_millis(500);
 /// What counts as progress: a server that gives less than this for each try only holds us up.
@@ -30,18 +32,28 @@ const LEAST: u64 = 4 << 10;
 /// See [`LEAST`].
 const WINDOW: Duration = Duration::from_secs(30);
 
+/// Where a blob is looked for.
+struct Source<'a> {
+    /// At whom.
+    server: &'a Server,
+    /// In which repository.
+    repository: &'a str,
+    /// Whether nobody is left to ask.
+    last: bool,
+}
+
 /// Says how far a blob is.
 pub type Told<'a> = &'a (dyn Fn(u64) + Sync);
 /// Says something to people.
 pub type Noted<'a> = &'a (dyn Fn(String) + Sync);
 
-/// Tries an act until it succeeds, fails for good, or has failed too often.
+/// Tries an act until it succeeds, fails for good, or has failed too often; `last` is whether nobody else can be asked.
 ///
 /// # Errors
 /// The last one.
-pub fn persist<T>(noted: Noted<'_>, mut act: impl FnMut() -> Result<T, PullError>) -> Result<T, PullError> {
+pub fn persist<T>(noted: Noted<'_>, last: bool, mut act: impl FnMut() -> Result<T, PullError>) -> Result<T, PullError> {
     let mut pause = PAUSE;
-    let mut left = TRIES;
+    let mut left = if last { TRIES } else { FEW_TRIES };
     loop {
         left -= 1;
         match act() {
@@ -96,7 +108,8 @@ fn fill_from_any(
 ) -> Result<(), PullError> {
     let mut outcome = Ok(());
     for (index, server) in servers.iter().enumerate() {
-        outcome = fill_patiently(server, repository, blob, part, told, noted);
+        let last = index + 1 == servers.len();
+        outcome = fill_patiently(&Source { server, repository, last }, blob, part, told, noted);
         match &outcome {
             Ok(()) => return outcome,
             // A full disk is as full for the next one.
@@ -110,17 +123,17 @@ fn fill_from_any(
 
 /// Fills a part from one server. A try that brought something on does not count.
 fn fill_patiently(
-    server: &Server,
-    repository: &str,
+    source: &Source<'_>,
     blob: &Descriptor,
     part: &mut Part,
     told: Told<'_>,
     noted: Noted<'_>,
 ) -> Result<(), PullError> {
+    let Source { server, repository, last } = *source;
     loop {
         let start = part.length;
         let mut advanced = false;
-        let outcome = persist(noted, || {
+        let outcome = persist(noted, last, || {
             let outcome = fill(server, repository, blob, part, told);
             advanced = part.length >= start.saturating_add(PROGRESS);
             // Ends this round of tries; the next one begins with all of them.

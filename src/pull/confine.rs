@@ -12,7 +12,10 @@ use nix::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
-use crate::{error::reason, sys::process::close_inherited};
+use crate::{
+    error::reason,
+    sys::{process::close_inherited, seccomp::deny_processes},
+};
 
 /// Most descriptors.
 const FILES: u64 = 128;
@@ -37,6 +40,9 @@ pub struct Confinement {
 pub fn confine(confinement: &Confinement) -> Result<(), String> {
     let failed = |act: &'static str| move |error: io::Error| format!("cannot {act}: {}", reason(&error));
     close_inherited(3, u32::MAX).map_err(failed("close descriptors"))?;
+    // Before the user: the way there may be closed to it, as below /root.
+    chdir(&confinement.directory)
+        .map_err(|error| format!("cannot enter {}: {}", confinement.directory.display(), error.desc()))?;
     if let Some((uid, gid)) = confinement.user {
         become_user(uid, gid).map_err(failed("become the user of pulls"))?;
     }
@@ -47,11 +53,10 @@ pub fn confine(confinement: &Confinement) -> Result<(), String> {
         inheritable: CapabilitySet::empty(),
     };
     set_capabilities(None, none).map_err(|error| failed("drop capabilities")(error.into()))?;
-    chdir(&confinement.directory)
-        .map_err(|error| format!("cannot enter {}: {}", confinement.directory.display(), error.desc()))?;
     limit().map_err(failed("limit resources"))?;
     // After the user: changing it takes both back.
     prctl::set_no_new_privs().map_err(|error| failed("give up new privileges")(error.into()))?;
+    deny_processes().map_err(failed("give up other processes"))?;
     prctl::set_dumpable(false).map_err(|error| failed("hide the memory")(error.into()))?;
     prctl::set_pdeathsig(Some(Signal::SIGKILL)).map_err(|error| failed("end with the parent")(error.into()))?;
     if u32::try_from(getppid().as_raw()) != Ok(confinement.parent) {

@@ -10,8 +10,10 @@
 mod blob;
 mod challenge;
 mod confine;
+mod credentials;
 mod digest;
 mod error;
+mod fetch;
 mod layout;
 mod manifest;
 mod server;
@@ -20,5 +22,6 @@ mod work;
 
 pub use confine::{Confinement, confine};
 pub use error::PullError;
+pub use fetch::{Fetch, FetchError, Fetched, fetch};
 pub use words::{Cause, Credential, Endpoint, Event, MAX_LINE, Request, Transport};
 pub use work::work;

@@ -107,7 +107,7 @@ fn resolve_at_any(
 ) -> Result<(usize, Resolved), PullError> {
     let mut last = PullError::lasting(Cause::Local, "no server is named");
     for (index, server) in servers.iter().enumerate() {
-        match resolve(server, request, noted) {
+        match resolve(server, request, index + 1 == servers.len(), noted) {
             Ok(resolved) => return Ok((index, resolved)),
             Err(error) => {
                 if index + 1 < servers.len() {
@@ -121,9 +121,9 @@ fn resolve_at_any(
 }
 
 /// Asks a server for the image, and again for the manifest of this platform where it has an index.
-fn resolve(server: &Server, request: &Request, noted: blob::Noted<'_>) -> Result<Resolved, PullError> {
+fn resolve(server: &Server, request: &Request, last: bool, noted: blob::Noted<'_>) -> Result<Resolved, PullError> {
     let name = request.digest.as_ref().or(request.tag.as_ref()).map_or("latest", String::as_str);
-    let top = document(server, &request.repository, name, noted)?;
+    let top = document(server, &request.repository, name, last, noted)?;
     let descriptor = top.0.clone();
     let (mut now, mut documents) = (top, Vec::new());
     for _ in 0..DEPTH {
@@ -132,7 +132,7 @@ fn resolve(server: &Server, request: &Request, noted: blob::Noted<'_>) -> Result
         documents.push((digest.clone(), bytes));
         match manifest {
             Manifest::Image(blobs) => return Ok(Resolved { top: descriptor, manifest: digest, blobs, documents }),
-            Manifest::Index(entry) => now = document(server, &request.repository, &entry.digest, noted)?,
+            Manifest::Index(entry) => now = document(server, &request.repository, &entry.digest, last, noted)?,
         }
     }
     Err(PullError::lasting(Cause::Invalid, format!("{} has indexes in indexes in indexes", server.host())))
@@ -143,10 +143,11 @@ fn document(
     server: &Server,
     repository: &str,
     name: &str,
+    last: bool,
     noted: blob::Noted<'_>,
 ) -> Result<(Descriptor, Vec<u8>), PullError> {
     let what = format!("manifests/{name}");
-    blob::persist(noted, || {
+    blob::persist(noted, last, || {
         let mut answer = server.ask(Question { repository, what: &what, accept: ACCEPT, from: 0 })?;
         let header = |name| answer.headers().get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
         let told = header(header::HeaderName::from_static("docker-content-digest")).map(str::to_owned);

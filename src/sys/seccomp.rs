@@ -74,6 +74,57 @@ pub fn deny_typing() -> io::Result<()> {
     install(without_typing())
 }
 
+/// Keeps this process from being more than itself: it may have threads, and neither children nor another program. What
+/// it could be made to do by a stranger's bytes ends with it. On architectures that are not known here nothing is done.
+///
+/// # Errors
+/// As [`deny_user_namespaces`].
+pub fn deny_processes() -> io::Result<()> {
+    native().map_or(Ok(()), |architecture| install(without_processes(architecture)))
+}
+
+/// The number of this program's own architecture.
+fn native() -> Option<u32> {
+    match std::env::consts::ARCH {
+        "x86_64" => Some(0xc000_003e),
+        "x86" => Some(0x4000_0003),
+        "aarch64" => Some(0xc000_00b7),
+        "arm" => Some(0x4000_0028),
+        "riscv64" => Some(0xc000_00f3),
+        _ => None,
+    }
+}
+
+/// The filter against processes: calls of another architecture are refused altogether, clone3(2) is not there.
+fn without_processes(architecture: u32) -> Vec<sock_filter> {
+    let mut program = vec![
+        load(data::ARCHITECTURE),
+        jump(BPF_JEQ, architecture, 1, 0),
+        refused(libc::EPERM),
+        load(data::NUMBER),
+        jump(BPF_JEQ, CLONE3, 0, 1),
+        refused(libc::ENOSYS),
+    ];
+    if cfg!(target_arch = "x86_64") {
+        program.extend([jump(BPF_JSET, X32, 0, 1), refused(libc::EPERM)]);
+    }
+    let number = |call: libc::c_long| u32::try_from(call).unwrap_or(u32::MAX);
+    let mut calls = vec![libc::SYS_execve, libc::SYS_execveat, libc::SYS_ptrace];
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86", target_arch = "arm"))]
+    calls.extend([libc::SYS_fork, libc::SYS_vfork]);
+    for call in calls {
+        program.extend([jump(BPF_JEQ, number(call), 0, 1), refused(libc::EPERM)]);
+    }
+    program.extend([
+        jump(BPF_JEQ, number(libc::SYS_clone), 0, 3),
+        load(data::FLAGS),
+        jump(BPF_JSET, libc::CLONE_THREAD.cast_unsigned(), 1, 0),
+        refused(libc::EPERM),
+        answer(SECCOMP_RET_ALLOW),
+    ]);
+    program
+}
+
 /// Has the kernel heed a filter from here on.
 fn install(mut program: Vec<sock_filter>) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
@@ -238,5 +289,24 @@ mod tests {
         }
         assert_eq!(verdict(0xc000_003e, X32 | 272, user), errno(libc::EPERM), "x32");
         assert_eq!(verdict(0, 272, user), SECCOMP_RET_ALLOW, "no kernel of ours runs that");
+    }
+
+    #[test]
+    fn threads_alone_are_made_where_processes_are_refused() {
+        let here = native().unwrap();
+        let errno = |errno: i32| SECCOMP_RET_ERRNO | errno.cast_unsigned();
+        let number = |call: libc::c_long| u32::try_from(call).unwrap();
+        let verdict = |arch, call, flags| answer_of(&without_processes(arch), here, call, [flags, 0]);
+        let (thread, vm) = (libc::CLONE_THREAD.cast_unsigned(), libc::CLONE_VM.cast_unsigned());
+        assert_eq!(verdict(here, number(libc::SYS_clone), thread | vm), SECCOMP_RET_ALLOW);
+        assert_eq!(verdict(here, number(libc::SYS_clone), vm), errno(libc::EPERM));
+        assert_eq!(verdict(here, CLONE3, thread), errno(libc::ENOSYS));
+        for call in [libc::SYS_execve, libc::SYS_execveat, libc::SYS_ptrace] {
+            assert_eq!(verdict(here, number(call), thread), errno(libc::EPERM));
+        }
+        for call in [libc::SYS_read, libc::SYS_socket, libc::SYS_connect, libc::SYS_renameat2] {
+            assert_eq!(verdict(here, number(call), 0), SECCOMP_RET_ALLOW);
+        }
+        assert_eq!(verdict(here + 1, number(libc::SYS_read), 0), errno(libc::EPERM), "another architecture");
     }
 }

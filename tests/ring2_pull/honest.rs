@@ -191,8 +191,13 @@ fn powerless() {
     running.hear_bytes(1);
     let process = |file: &str| fs::read(format!("/proc/{}/{file}", running.child.id())).unwrap();
     let status = String::from_utf8(process("status")).unwrap();
-    for line in ["Uid:\t65534\t65534\t65534\t65534", "Gid:\t65534\t65534\t65534\t65534", "Groups:\t", "NoNewPrivs:\t1"]
-    {
+    for line in [
+        "Uid:\t65534\t65534\t65534\t65534",
+        "Gid:\t65534\t65534\t65534\t65534",
+        "Groups:\t",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
         assert!(status.lines().any(|has| has.trim_end() == line.trim_end()), "{line} in {status}");
     }
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {

@@ -35,6 +35,7 @@ pub fn options() -> BootOptions {
         .bind(env!("CARGO_BIN_EXE_berthd"), "/usr/sbin/berthd")
         .bind(env!("CARGO_BIN_EXE_berthctl"), "/usr/bin/berthctl")
         .bind(env!("CARGO_BIN_EXE_berth-launch"), "/usr/libexec/berth/berth-launch")
+        .bind(env!("CARGO_BIN_EXE_berth-pull"), "/usr/libexec/berth/berth-pull")
         .copy(ours("packaging/sysusers.d/berth.conf"), "/usr/lib/sysusers.d/berth.conf")
         .copy(ours("packaging/tmpfiles.d/berth.conf"), "/usr/lib/tmpfiles.d/berth.conf")
         .copy(ours("packaging/berth.catalog"), "/usr/lib/systemd/catalog/berth.catalog");

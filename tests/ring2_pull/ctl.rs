@@ -1,0 +1,186 @@
+//! `berthctl fetch`, with the configuration and the credentials of a host.
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use base64::Engine as _;
+use tempfile::TempDir;
+
+use crate::{
+    proxy::Proxy,
+    pull::blobs,
+    registry::{LARGE, Options, Registry},
+};
+
+/// All cases.
+pub const ALL: &[(&str, fn())] = &[
+    ("fetch_as_configured", configured),
+    ("fetch_that_was_killed_leaves_no_process", killed),
+    ("fetch_leaves_strangers_alone", strangers),
+    ("fetch_says_what_is_missing", words),
+];
+
+/// A host with this `[images]` and these credentials.
+fn host(registry: &str, auth: Option<&str>) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let etc = root.path().join("etc/berth");
+    fs::create_dir_all(&etc).unwrap();
+    fs::write(etc.join("berthd.toml"), format!("[images]\npull_user = \"nobody\"\n{registry}")).unwrap();
+    if let Some(auth) = auth {
+        fs::write(etc.join("auth.json"), auth).unwrap();
+        fs::set_permissions(etc.join("auth.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    root
+}
+
+fn fetch(root: &Path, image: &str, directory: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_berthctl"))
+        .arg("--root")
+        .arg(root)
+        .args(["fetch", image])
+        .arg(directory)
+        .output()
+        .unwrap()
+}
+
+fn said(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+fn auth(host: &str, pair: &str) -> String {
+    let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+    format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"{pair}\"}}}}}}")
+}
+
+fn configured() {
+    let registry = Registry::start(Options { password: Some(("me", "hush")), tls: true });
+    registry.push("team/app:v1", &["--dest-creds", "me:hush"]);
+    let address = &registry.host;
+    let block = format!(
+        "[[images.registry]]\nhost = \"origin.test:1\"\nmirrors = [\"{address}\"]\n\
+         [[images.registry]]\nhost = \"{address}\"\nca_file = \"/etc/berth/ca.pem\"\n"
+    );
+    let root = host(&block, Some(&auth(&format!("{address}/team"), "me:hush")));
+    fs::write(root.path().join("etc/berth/ca.pem"), registry.authority()).unwrap();
+    // A way that is closed to the user of pulls.
+    let private = root.path().join("private");
+    fs::create_dir(&private).unwrap();
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+    let target = private.join("layout");
+    let out = fetch(root.path(), "docker://origin.test:1/team/app:v1", &target);
+    assert!(out.status.success(), "{}", said(&out));
+    assert!(said(&out).contains("is origin.test:1/team/app:v1, sha256:"), "{}", said(&out));
+    assert_eq!(blobs(&target).len(), 4);
+    for path in [target.clone(), target.join("index.json"), target.join("blobs/sha256")] {
+        assert_eq!(path.metadata().unwrap().uid(), 0, "{}", path.display());
+    }
+    assert!(!target.join("parts").exists());
+    // A wrong password, and none.
+    for (auth, words) in [
+        (Some(auth(address, "me:wrong")), "refuses the name or password of me"),
+        (None, "no credentials"),
+        (Some("{\"auths\":{".to_owned()), "no file of credentials"),
+    ] {
+        let root = host(&block.replace("/etc/berth/ca.pem", "/ca.pem"), auth.as_deref());
+        fs::write(root.path().join("ca.pem"), registry.authority()).unwrap();
+        let out = fetch(root.path(), &format!("docker://{address}/team/app:v1"), &root.path().join("layout"));
+        assert!(!out.status.success() && said(&out).contains(words), "{}", said(&out));
+    }
+}
+
+fn strangers() {
+    let root = host("[[images.registry]]\nhost = \"127.0.0.1:1\"\ninsecure = \"http\"\n", None);
+    let full = root.path().join("full");
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("index.json"), "").unwrap();
+    fs::write(full.join("precious"), "").unwrap();
+    let linked = root.path().join("linked");
+    fs::create_dir(&linked).unwrap();
+    symlink(full.join("precious"), linked.join("index.json")).unwrap();
+    let twice = root.path().join("twice");
+    fs::create_dir(&twice).unwrap();
+    fs::hard_link(full.join("precious"), twice.join("index.json")).unwrap();
+    for (directory, words) in
+        [(&full, "precious is in the way"), (&linked, "neither a file nor"), (&twice, "another name")]
+    {
+        let out = fetch(root.path(), "docker://127.0.0.1:1/a", directory);
+        assert!(!out.status.success() && said(&out).contains(words), "{}", said(&out));
+        assert_eq!(full.join("precious").metadata().unwrap().uid(), 0);
+    }
+}
+
+fn words() {
+    let root = host("[[images.registry]]\nhost = \"127.0.0.1:1\"\ninsecure = \"http\"\n", None);
+    let target = root.path().join("layout");
+    let out = fetch(root.path(), "docker://127.0.0.1:1/a", &target);
+    assert!(said(&out).contains("cannot reach http://127.0.0.1:1: Connection refused"), "{}", said(&out));
+    fs::write(root.path().join("etc/berth/berthd.toml"), "[images]\npull_user = \"nobody-at-all\"\n").unwrap();
+    let out = fetch(root.path(), "docker://127.0.0.1:1/a", &target);
+    assert!(said(&out).contains("there is no user nobody-at-all"), "{}", said(&out));
+    fs::write(root.path().join("etc/berth/berthd.toml"), "[[images.registry]]\nhots = \"x.test\"\n").unwrap();
+    let out = fetch(root.path(), "docker://127.0.0.1:1/a", &target);
+    assert!(said(&out).contains("hots") && said(&out).contains("host"), "{}", said(&out));
+}
+
+/// The process that works in a directory.
+fn worker(directory: &Path) -> Option<String> {
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let mut named =
+        processes.filter(|path| fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "berth-pull\n"));
+    let found = named.find(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == directory));
+    found.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn killed() {
+    let registry = Registry::start(Options::default());
+    registry.push("k:v1", &[]);
+    let proxy = Proxy::start(&registry.host, u64::MAX, Duration::from_millis(10));
+    let address = &proxy.host;
+    let root = host(&format!("[[images.registry]]\nhost = \"{address}\"\ninsecure = \"http\"\n"), None);
+    let (image, target) = (format!("docker://{address}/k:v1"), root.path().join("layout"));
+    let mut ours = Command::new(env!("CARGO_BIN_EXE_berthctl"))
+        .arg("--root")
+        .arg(root.path())
+        .args(["fetch", &image])
+        .arg(&target)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("nothing comes", || proxy.sent() > 2 << 20);
+    let worker = worker(&target).unwrap();
+    // Root's words, and nothing else, are the process's own.
+    let inherited = fs::read(format!("/proc/{worker}/environ")).unwrap();
+    assert_eq!(inherited, b"");
+    ours.kill().unwrap();
+    ours.wait().unwrap();
+    until("it goes on", || {
+        let gone = fs::read_to_string(format!("/proc/{worker}/comm")).map_err(|error| error.kind());
+        gone == Err(io::ErrorKind::NotFound) || gone.is_ok_and(|name| name != "berth-pull\n") || is_dead(&worker)
+    });
+    assert!(!target.join("index.json").exists());
+    let before = proxy.sent();
+    let out = fetch(root.path(), &image, &target);
+    assert!(out.status.success(), "{}", said(&out));
+    assert!(proxy.sent() - before < LARGE as u64 - (1 << 20), "it began anew");
+    assert_eq!(blobs(&target), blobs(registry.copy_out("k:v1").path()));
+}
+
+/// Whether a process has ended and nobody has asked how.
+fn is_dead(process: &str) -> bool {
+    fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| status.contains("State:\tZ"))
+}
