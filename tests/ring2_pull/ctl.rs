@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::{
     proxy::Proxy,
     pull::blobs,
-    registry::{LARGE, Options, Registry},
+    registry::{LARGE, Options, Registry, sha256},
 };
 
 /// All cases.
@@ -23,6 +23,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("fetch_as_configured", configured),
     ("fetch_that_was_killed_leaves_no_process", killed),
     ("pull_into_the_store", into_the_store),
+    ("an_index_gives_the_image_for_this_machine", index),
     ("pulls_of_one_image_at_a_time_fetch_once", at_a_time),
     ("fetch_leaves_strangers_alone", strangers),
     ("fetch_says_what_is_missing", words),
@@ -266,4 +267,36 @@ fn at_a_time() {
     let (sent, whole) = (proxy.sent(), LARGE as u64);
     assert!(sent < whole + whole / 4, "{sent} bytes for an image of {whole}");
     assert_eq!(word(root.path(), &image), "word");
+}
+
+fn index() {
+    let registry = Registry::start(Options::default());
+    let address = registry.host.clone();
+    let kind = |kind: &str| format!("application/vnd.oci.image.{kind}.v1+json");
+    let entry = |tag: &str, word: &str, architecture: &str| {
+        registry.push_real(&format!("m:{tag}"), word);
+        let name = format!("docker://{address}/m:{tag}");
+        let out = Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &name]).output().unwrap();
+        serde_json::json!({
+            "mediaType": kind("manifest"), "digest": sha256(&out.stdout), "size": out.stdout.len(),
+            "platform": { "os": "linux", "architecture": architecture }
+        })
+    };
+    let ours = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let entries = [entry("other", "theirs", "s390x"), entry("own", "ours", ours)];
+    let both = serde_json::json!({ "schemaVersion": 2, "mediaType": kind("index"), "manifests": entries }).to_string();
+    registry.put_manifest("m", "v1", &kind("index"), &both);
+    let root = host(&format!("[[images.registry]]\nhost = \"{address}\"\ninsecure = \"http\"\n"), None);
+    let pinned = format!("docker://{address}/m@{}", sha256(both.as_bytes()));
+    for image in [format!("docker://{address}/m:v1"), pinned] {
+        let out = ctl(root.path(), &["pull", &image]).output().unwrap();
+        assert!(out.status.success(), "{}", said(&out));
+        assert_eq!(word(root.path(), &image), "ours");
+        let out = ctl(root.path(), &["pull", &image]).output().unwrap();
+        assert!(said(&out).contains("nothing newer"), "{}", said(&out));
+    }
+    let without = serde_json::json!({ "schemaVersion": 2, "mediaType": kind("index"), "manifests": entries[..1] });
+    registry.put_manifest("m", "v2", &kind("index"), &without.to_string());
+    let out = ctl(root.path(), &["pull", &format!("docker://{address}/m:v2")]).output().unwrap();
+    assert!(said(&out).contains("not made for this machine") && said(&out).contains("linux/s390x"), "{}", said(&out));
 }

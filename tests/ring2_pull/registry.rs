@@ -96,6 +96,21 @@ impl Registry {
             .args([from, to]));
     }
 
+    /// Puts a manifest as it is.
+    pub fn put_manifest(&self, name: &str, tag: &str, kind: &str, text: &str) {
+        let mut stream = TcpStream::connect(&self.host).unwrap();
+        let head = format!(
+            "PUT /v2/{name}/manifests/{tag} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: {kind}\r\n\
+             Content-Length: {}\r\n\r\n{text}",
+            self.host,
+            text.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+
     /// Has skopeo copy an image out.
     pub fn copy_out(&self, name: &str) -> TempDir {
         let layout = tempfile::tempdir().unwrap();
