@@ -24,6 +24,9 @@ pub mod pull;
 /// Facts about the host.
 pub mod host;
 
+/// Files and users inside a root that is not the host's.
+pub mod inside;
+
 /// ② `Spec` and host to `Plan`.
 pub mod plan;
 

@@ -8,6 +8,8 @@
 mod capabilities;
 #[path = "ring2_launch/cases.rs"]
 mod cases;
+#[path = "ring2_launch/root.rs"]
+mod root;
 #[path = "ring2_launch/world.rs"]
 mod world;
 
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let trials = cases::ALL
         .iter()
         .chain(capabilities::ALL)
+        .chain(root::ALL)
         .map(|(name, case)| {
             Trial::test(*name, move || {
                 assert!(able, "ring 2 is required (BERTH_REQUIRE_RINGS=1) and cannot run here");

@@ -34,7 +34,8 @@ fn main() -> ExitCode {
         needs.into_iter().filter(|tool| Command::new(tool).arg("--help").output().is_err()).collect();
     let able = missing.is_empty()
         && nix::unistd::geteuid().is_root()
-        && unshare(CloneFlags::CLONE_NEWNET).is_ok()
+        && unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).is_ok()
+        && berth::sys::mount::isolate().is_ok()
         && Command::new("ip").args(["link", "set", "lo", "up"]).status().is_ok_and(|status| status.success());
     let required = std::env::var_os("BERTH_REQUIRE_RINGS").is_some_and(|value| value == "1");
     if !able {

@@ -28,6 +28,8 @@ mod fetch;
 mod files;
 #[path = "ring3_user/identity.rs"]
 mod identity;
+#[path = "ring3_user/image.rs"]
+mod image;
 #[path = "ring3_user/isolation.rs"]
 mod isolation;
 #[path = "ring3_user/native.rs"]
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         ends::TRIALS,
         refusals::TRIALS,
         isolation::TRIALS,
+        image::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
         daemon::TRIALS,

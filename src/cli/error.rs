@@ -36,9 +36,9 @@ pub enum CliError {
         /// What was probably meant.
         nearest: Option<String>,
     },
-    /// An image that only a registry has.
-    #[error("pull takes what lies on this host: 'berthctl fetch docker://{0} DIR', then 'berthctl pull oci:DIR'")]
-    Registry(String),
+    /// What fetches have left could not be removed.
+    #[error("cannot tidy up after fetches: {0}")]
+    Sweep(String),
     /// A deed on a container failed.
     #[error("cannot {} '{name}': {message}", word(*.verb))]
     Control {

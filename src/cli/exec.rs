@@ -4,7 +4,6 @@ use std::{ffi::OsString, path::PathBuf};
 
 use super::{CliError, Context, Exit, name};
 use crate::{
-    host::users,
     launch::enter::{self, End, Entry},
     protocol::{Failure, Stage},
     source::Complaint,
@@ -73,16 +72,16 @@ fn enter(cx: &Context, args: &ExecArgs) -> Result<End, Failure> {
         container: args.name.clone(),
         socket: cx.root.socket(),
         command: args.command.clone(),
-        account: args.user.as_ref().map(account).transpose()?,
+        identity: args.user.as_ref().map(identity),
+        account: None,
         directory: args.workdir.clone(),
         environment: term.into_iter().chain(args.environment.iter().cloned()).collect(),
     })
 }
 
-/// Whom `--user` means, by this host's users, as a spec's `user` is meant.
-fn account(word: &UserWord) -> Result<users::Account, Failure> {
-    let (user, group) = (Some(word.user.clone()), word.group.clone());
-    users::resolve(&Identity { user, group, supplementary_groups: Vec::new() })
+/// Whom `--user` means, as a spec's `user` is meant.
+fn identity(word: &UserWord) -> Identity {
+    Identity { user: Some(word.user.clone()), group: word.group.clone(), supplementary_groups: Vec::new() }
 }
 
 /// How the tool ends where the program was not run.

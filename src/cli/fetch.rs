@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::{CliError, Context, Exit, files, style};
 use crate::{
-    image::{Reference, Source},
-    pull::{self, Event, Fetch, Fetched},
+    image::{Image, Reference, Source},
+    pull::{self, Event, Fetch, Fetched, Obtain, Obtained},
 };
 
 /// Columns of a bar.
@@ -56,6 +56,27 @@ pub fn run(cx: &Context, args: &FetchArgs, out: &mut dyn Write) -> Result<Exit, 
     Ok(Exit::Ok)
 }
 
+/// Has what the registry has now in the store.
+///
+/// # Errors
+/// The image cannot be had.
+pub(super) fn into_store(cx: &Context, reference: &Reference) -> Result<Image, CliError> {
+    let config = files::config(&cx.root)?.images;
+    let order = Obtain { root: &cx.root, config: &config, reference };
+    let mut bar = Progress::new(cx);
+    let obtained =
+        super::images::progress::with(cx, |progress| pull::obtain(&order, &mut |event| bar.show(cx, event), progress));
+    bar.end();
+    let image = format!("docker://{reference}");
+    match obtained.map_err(|error| CliError::Fetch { image, message: error.message })? {
+        Obtained::Fetched(image) => Ok(image),
+        Obtained::Unchanged(image) => {
+            cx.note("the registry has nothing newer");
+            Ok(image)
+        }
+    }
+}
+
 /// The image that is meant, which must be in a registry.
 fn reference(text: &str) -> Result<Reference, CliError> {
     let wrong = |message: String| CliError::Fetch { image: text.to_owned(), message };
@@ -97,7 +118,8 @@ impl Progress {
                 self.end();
                 cx.note(&style::plain(message));
             }
-            Event::Unchanged { .. } | Event::Done { .. } | Event::Failed { .. } => {}
+            // Other bars may come.
+            Event::Unchanged { .. } | Event::Done { .. } | Event::Failed { .. } => self.end(),
         }
     }
 

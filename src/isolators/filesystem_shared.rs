@@ -40,12 +40,13 @@ impl Isolator for FilesystemShared {
     }
 
     fn wanted_by(&self, spec: &Spec) -> Option<&'static str> {
-        (!spec.volumes.is_empty()).then_some("volumes")
+        (spec.image.is_none() && !spec.volumes.is_empty()).then_some("volumes")
     }
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
         let volumes = &cx.spec.volumes;
-        if volumes.is_empty() {
+        // With a root of the container's own, they are `filesystem/linux`'s.
+        if volumes.is_empty() || cx.spec.image.is_some() {
             return Ok(());
         }
         for volume in volumes {

@@ -18,6 +18,10 @@ use crate::{
 
 /// `cgroups/net_cls`.
 pub mod cgroups_net_cls;
+/// `docker/runtime`.
+mod docker_runtime;
+/// `filesystem/linux`.
+pub(crate) mod filesystem_linux;
 /// `filesystem/shared`.
 mod filesystem_shared;
 /// `linux/capabilities`.
@@ -36,6 +40,8 @@ pub use shared::{Shared, Specs};
 /// namespaces. (When the child does what they ask for is the business of its phases.)
 pub const ORDER: &[&dyn Isolator] = &[
     &filesystem_shared::FilesystemShared,
+    &filesystem_linux::FilesystemLinux,
+    &docker_runtime::DockerRuntime,
     &cgroups_net_cls::CgroupsNetCls,
     &linux_capabilities::LinuxCapabilities,
     &namespaces_ipc::NamespacesIpc,

@@ -48,6 +48,10 @@ impl Isolator for NamespacesPid {
             };
         }
         plan.namespaces.extend([Namespace::Pid, Namespace::Mount]);
+        if cx.spec.image.is_some() {
+            // A root of the container's own has a fresh /proc anyway.
+            return Ok(());
+        }
         plan.steps.push(Step { isolator: NAME.to_owned(), phase: Phase::Mounts, action: Action::MountProc });
         Ok(())
     }

@@ -26,7 +26,7 @@ pub(super) fn bind_all(binds: &[Bind], sandbox: Option<&Path>) -> Result<(), Fai
 }
 
 /// The source as a detached tree, read-only where wanted.
-fn open_source(bind: &Bind, sandbox: Option<&Path>) -> Result<OwnedFd, Failure> {
+pub(super) fn open_source(bind: &Bind, sandbox: Option<&Path>) -> Result<OwnedFd, Failure> {
     let (path, opened) = match &bind.source {
         Source::Host(path) => (path, open_path(path)),
         Source::Sandbox(path) => (path, open_beneath(sandbox, path)),
@@ -83,7 +83,7 @@ fn open_beneath(sandbox: Option<&Path>, path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Whether it is one.
-fn is_directory(fd: impl AsFd) -> io::Result<bool> {
+pub(super) fn is_directory(fd: impl AsFd) -> io::Result<bool> {
     Ok(fstat(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 

@@ -25,10 +25,12 @@ mod init;
 mod interpreter;
 mod manager;
 mod program;
+mod root;
 mod session;
 mod sibling;
 mod steps;
 pub mod stop;
+mod view;
 
 use std::path::PathBuf;
 

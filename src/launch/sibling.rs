@@ -111,6 +111,8 @@ pub(super) fn clone_flags(plan: &Plan) -> i32 {
                 Namespace::Mount => libc::CLONE_NEWNS,
                 Namespace::Pid => libc::CLONE_NEWPID,
                 Namespace::Ipc => libc::CLONE_NEWIPC,
+                Namespace::Uts => libc::CLONE_NEWUTS,
+                Namespace::Cgroup => libc::CLONE_NEWCGROUP,
             }
     })
 }

@@ -8,6 +8,8 @@ use super::{
     bind, capabilities,
     failure::{failure, refusal},
     guard,
+    root::{self, Parts},
+    view,
 };
 use crate::{
     plan::{Action, Namespace, Plan},
@@ -45,6 +47,9 @@ fn check_mounts(plan: &Plan) -> Result<(), Failure> {
                 | Action::MountShm { .. }
                 | Action::MountMqueue
                 | Action::GuardCgroups
+                | Action::EnterRoot { .. }
+                | Action::MakeDirectory { .. }
+                | Action::MaskPaths
         )
     };
     let private = plan.namespaces.contains(&Namespace::Mount);
@@ -64,6 +69,12 @@ pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
     match action {
         Action::IsolateMounts => isolate_mounts(),
         Action::Bind { binds } => bind::bind_all(binds, plan.sandbox.as_deref()),
+        Action::EnterRoot { layers, top, sandbox, files, binds } => {
+            root::enter(&Parts { layers, top: *top, sandbox: sandbox.as_deref(), files, binds }, plan)
+        }
+        Action::SetHostname { name } => set_hostname(name),
+        Action::MakeDirectory { path } => root::make_directory(path),
+        Action::MaskPaths => view::mask(),
         Action::MountProc => mount_at(Path::new("/proc"), c"proc", &[], Denied::Programs),
         Action::MountShm { size } => mount_shm(*size),
         Action::MountMqueue => mount_mqueue(),
@@ -92,6 +103,14 @@ fn isolate_mounts() -> Result<(), Failure> {
             _ => "the launcher needs CAP_SYS_ADMIN",
         };
         failure(Stage::Mounts, "make / a slave of the host's", Some(root), &error, cure)
+    })
+}
+
+/// sethostname(2).
+fn set_hostname(name: &str) -> Result<(), Failure> {
+    nix::unistd::sethostname(name).map_err(|errno| {
+        let cure = "the launcher needs CAP_SYS_ADMIN";
+        failure(Stage::Namespaces, format_args!("set the hostname {name}"), None, &errno.into(), cure)
     })
 }
 
@@ -195,6 +214,7 @@ mod tests {
             namespaces: namespaces.iter().copied().collect::<BTreeSet<_>>(),
             sandbox: None,
             tag: None,
+            image: None,
             steps,
             program,
             warnings: vec![],

@@ -81,11 +81,21 @@ pub struct Container {
     pub log: Option<PathBuf>,
     /// Its control group, below the cgroup mount.
     pub cgroup: Option<String>,
+    /// What its root is made from, where it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageStatus>,
     /// What each isolator says.
     pub isolators: Vec<IsolatorStatus>,
     /// What Mesos's `/state` has of it, under the same names.
     #[serde(default)]
     pub container_status: ContainerStatus,
+}
+
+/// The root of a container's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageStatus {
+    /// As the spec names it.
+    pub source: String,
 }
 
 /// Mesos's `ContainerStatus` (mesos.proto). What is absent is not known or not so.
@@ -218,6 +228,7 @@ mod tests {
             sandbox: Some("/x".into()),
             log: Some("/x".into()),
             cgroup: text(),
+            image: Some(ImageStatus { source: String::new() }),
             isolators: vec![IsolatorStatus { name: String::new(), detail: text(), error: text() }],
             container_status: ContainerStatus {
                 cgroup_info: Some(CgroupInfo { net_cls: Some(NetCls::of(Handle(1), vec!["bpf".to_owned()])) }),

@@ -1,12 +1,17 @@
 //! Making a plan: the core's own steps, then each isolator's.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::{Action, CapabilityWishes, Namespace, Phase, Plan, Program, Step, UnitSettings};
 use crate::{
     config::Config,
+    error::reason,
     host::{Host, users},
-    isolators::{Check, Isolator, ORDER},
+    inside::Inside,
+    isolators::{Check, Isolator, ORDER, filesystem_linux::layers},
     protocol::{Failure, Stage},
     spec::{Name, Spec, command},
 };
@@ -37,13 +42,14 @@ pub struct Build<'a> {
 /// # Errors
 /// The first thing that the spec asks and that this host cannot give.
 pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
-    let account = users::resolve(&from.spec.identity)?;
+    let account = account(from)?;
     let mut plan = Plan {
         container: from.name.clone(),
         unit: UnitSettings::of(from.spec),
         namespaces: BTreeSet::new(),
         sandbox: None,
         tag: None,
+        image: None,
         steps: Vec::new(),
         program: program(from.name, from.spec, &account)?,
         warnings: Vec::new(),
@@ -60,11 +66,25 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
     let users::Account { uid, gid, groups, .. } = account;
     plan.steps.push(core(Phase::Identity, Action::SetIdentity { uid, gid, groups }));
     plan.steps.push(core(Phase::Identity, Action::SetUmask { mask: from.spec.umask }));
-    let path = from.spec.working_directory.clone();
+    let path = from.spec.working_directory.clone().or_else(|| start_in(&plan));
     plan.steps.push(core(Phase::Identity, Action::ChangeDirectory { path }));
     plan.compose_capabilities(uid == 0, &from.spec.capabilities, from.host.capabilities());
     plan.steps.sort_by_key(|step| step.phase);
     Ok(plan)
+}
+
+/// Whom the program runs as: by the files of its own root, where it has one.
+fn account(from: Build<'_>) -> Result<users::Account, Failure> {
+    let Some(image) = &from.spec.image else { return users::resolve(&from.spec.identity) };
+    let layers = layers(from.host, image)?;
+    let top = layers.last().map_or_else(|| Path::new("/"), |layer| layer.as_path());
+    let inside = Inside::open(top).map_err(|error| Failure {
+        stage: Stage::Mounts,
+        errno: error.raw_os_error(),
+        path: Some(top.to_owned()),
+        message: format!("cannot open the root {}: {}", top.display(), reason(&error)),
+    })?;
+    inside.account(&from.spec.identity)
 }
 
 /// Asks each enabled isolator, and refuses what only a disabled one could give.
@@ -83,6 +103,14 @@ fn isolate(from: Build<'_>, plan: &mut Plan) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Where a program in a root of its own starts, if its spec does not say: in the sandbox, where that is seen.
+fn start_in(plan: &Plan) -> Option<PathBuf> {
+    plan.steps.iter().find_map(|step| match &step.action {
+        Action::EnterRoot { sandbox, .. } => Some(sandbox.clone().unwrap_or_else(|| PathBuf::from("/"))),
+        _ => None,
+    })
 }
 
 /// The program, with the environment that a service of this user would have (systemd.exec(5)).
@@ -121,6 +149,11 @@ impl Plan {
     /// programs written for Mesos read) unless the spec sets them.
     pub fn place(&mut self, sandbox: &Path) {
         self.sandbox = Some(sandbox.to_owned());
+        let inside = self.steps.iter().find_map(|step| match &step.action {
+            Action::EnterRoot { sandbox, .. } => Some(sandbox.clone()),
+            _ => None,
+        });
+        let Some(sandbox) = inside.unwrap_or_else(|| Some(sandbox.to_owned())) else { return };
         for key in ["BERTH_SANDBOX", "MESOS_SANDBOX"] {
             if !self.program.environment.iter().any(|(name, _)| name == key) {
                 self.program.environment.push((key.to_owned(), sandbox.to_string_lossy().into_owned()));

@@ -167,6 +167,7 @@ mod tests {
             namespaces: BTreeSet::new(),
             sandbox: None,
             tag: None,
+            image: None,
             steps: vec![],
             program: Program { executable: "x".to_owned(), argv: vec![], environment: vec![], init: false },
             warnings: vec![],

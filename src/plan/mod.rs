@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{Build, DEFAULT_PATH, build, needs_restart};
 pub use capabilities::{CapabilitySets, CapabilityWishes, Forbidden, Grant};
-pub use step::{Action, Bind, Phase, Source, Step};
+pub use step::{Action, Bind, EtcFile, Phase, Source, Step, Top};
 
 use crate::{
+    image,
     isolators::cgroups_net_cls::Backend,
     spec::{Handle, Name, Restart, Service, Signal, Spec, StartLimit},
 };
@@ -34,6 +35,9 @@ pub struct Plan {
     /// The tag of the container's packets.
     #[serde(default)]
     pub tag: Option<Tag>,
+    /// The root of the container's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Base>,
     /// What the child does between its birth and the program, sorted by phase, then isolator.
     pub steps: Vec<Step>,
     /// What it becomes.
@@ -43,6 +47,15 @@ pub struct Plan {
     /// What isolators say of capabilities while the plan is made; at the end a step holds what came of it.
     #[serde(skip)]
     pub capabilities: CapabilityWishes,
+}
+
+/// What a root of a container's own is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// How the spec names it.
+    pub source: image::Source,
+    /// Its directories, lowest first.
+    pub layers: Vec<PathBuf>,
 }
 
 /// A namespace that a plan asks for (namespaces(7)).
@@ -55,6 +68,10 @@ pub enum Namespace {
     Pid,
     /// CLONE_NEWIPC.
     Ipc,
+    /// CLONE_NEWUTS.
+    Uts,
+    /// CLONE_NEWCGROUP.
+    Cgroup,
 }
 
 /// How the container's packets are tagged.

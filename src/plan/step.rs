@@ -15,7 +15,7 @@ pub enum Phase {
     Namespaces,
     /// The view of the filesystem.
     Mounts,
-    /// The change of root.
+    /// What is closed in a root that is complete.
     Root,
     /// Resource limits, while still privileged.
     Limits,
@@ -42,6 +42,33 @@ pub struct Step {
 pub enum Action {
     /// Make `/` a recursive slave, so that nothing mounted here reaches the host (mount_namespaces(7)).
     IsolateMounts,
+    /// Make a root of the container's own and go there: nothing of the host's mounts is left. Everything below is
+    /// resolved and made inside it (openat2(2), `RESOLVE_IN_ROOT`).
+    EnterRoot {
+        /// Its directories, lowest first.
+        layers: Vec<PathBuf>,
+        /// What lies on top.
+        top: Top,
+        /// Where the sandbox is seen, if it is.
+        sandbox: Option<PathBuf>,
+        /// What the run has for files of the image, beside the sandbox.
+        files: Vec<EtcFile>,
+        /// Volumes, those above before those below.
+        binds: Vec<Bind>,
+    },
+    /// sethostname(2).
+    SetHostname {
+        /// The name.
+        name: String,
+    },
+    /// Make a directory of the container's root, and those above, if it is not there.
+    MakeDirectory {
+        /// Absolute.
+        path: PathBuf,
+    },
+    /// Hide parts of `/proc` and `/sys` that tell of the host, and make those read-only that change it. What the kernel
+    /// does not have is skipped.
+    MaskPaths,
     /// Bind each source over its target. All sources are opened before the first target is covered, so no
     /// bind sees another; each is attached with its attributes complete.
     Bind {
@@ -84,6 +111,27 @@ pub enum Action {
     },
     /// capset(2), after the bounding set was cut and before the ambient set is raised (capabilities(7)).
     SetCapabilities(CapabilitySets),
+}
+
+/// What lies on the layers of a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Top {
+    /// A directory of the run's own, which takes all changes.
+    Upper,
+    /// Nothing: no file can be changed.
+    ReadOnly,
+    /// Nothing: changes go to the one layer itself.
+    Writable,
+}
+
+/// A file that the run has in place of the image's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcFile {
+    /// Its name in `/etc`.
+    pub name: String,
+    /// What it says.
+    pub text: String,
 }
 
 /// One bind mount.

@@ -70,12 +70,12 @@ pub struct FetchError {
 }
 
 /// Something on this machine is wrong.
-fn local(message: impl Into<String>) -> FetchError {
+pub(super) fn local(message: impl Into<String>) -> FetchError {
     FetchError { cause: Cause::Local, message: message.into() }
 }
 
 /// An act on a path failed.
-fn failed(act: &str, path: &Path, error: &io::Error) -> FetchError {
+pub(super) fn failed(act: &str, path: &Path, error: &io::Error) -> FetchError {
     local(format!("cannot {act} {}: {}", path.display(), reason(error)))
 }
 
@@ -164,7 +164,7 @@ fn user(name: &str) -> Result<Option<(u32, u32)>, FetchError> {
     if !geteuid().is_root() {
         return Ok(None);
     }
-    let cure = "systemd-sysusers makes berth-pull, and pull_user in [images] names another (berthd.toml(5))";
+    let cure = "systemd-sysusers (or useradd --system) makes berth-pull, and pull_user in [images] names another (berthd.toml(5))";
     match User::from_name(name) {
         Ok(Some(user)) if user.uid.is_root() => {
             Err(local(format!("images are not fetched as {name}: it is root; {cure}")))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, Capabilities, HandleChoice, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
+    Bytes, Capabilities, HandleChoice, MachineId, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
     words::{self, CapabilityWord, CommandWord, GroupWord, Timespan, Umask, UserWord, choice, optional},
 };
 use crate::source::{Shape, keys};
@@ -36,6 +36,13 @@ pub struct Fragment {
     /// Whether each run has a sandbox of its own. Defaults to `fresh`.
     #[serde(default, deserialize_with = "choice")]
     pub sandbox: Option<SandboxMode>,
+    /// Its own root. Defaults to the host's filesystem.
+    pub image: Option<ImageFragment>,
+    /// What it calls itself. Defaults to its name where it has an image.
+    pub hostname: Option<String>,
+    /// What `/etc/machine-id` says. Defaults to `image`.
+    #[serde(default, deserialize_with = "choice")]
+    pub machine_id: Option<MachineId>,
     /// Parts of the filesystem seen differently. Defaults to none.
     pub volumes: Option<Vec<VolumeFragment>>,
     /// Namespaces.
@@ -46,6 +53,18 @@ pub struct Fragment {
     pub capabilities: Option<CapabilitiesFragment>,
     /// What the service manager decides.
     pub service: Option<ServiceFragment>,
+}
+
+/// `[image]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct ImageFragment {
+    /// What the root is made from: `rootfs:DIRECTORY`.
+    pub source: Option<String>,
+    /// Whether nothing in it can be changed. Defaults to false.
+    pub read_only: Option<bool>,
+    /// Whether changes go to the directory itself. Defaults to false.
+    pub writable: Option<bool>,
 }
 
 /// `[[volumes]]`.
@@ -148,6 +167,7 @@ impl Shape for Fragment {
         [
             ("", keys::<Self>()),
             ("command", keys::<words::CommandTable>()),
+            ("image", keys::<ImageFragment>()),
             ("volumes", keys::<VolumeFragment>()),
             ("namespaces", keys::<NamespacesFragment>()),
             ("network", keys::<NetworkFragment>()),

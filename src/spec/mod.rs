@@ -17,11 +17,11 @@ pub(crate) mod words;
 pub use crate::source::{Diagnostic, Severity};
 pub(crate) use assemble::check_defaults;
 pub use capability::{ALL_WORD, Capabilities, Capability, CapabilitySet};
-pub use digest::digest;
+pub use digest::{digest, short_hash};
 pub use load::{Catalog, Claim, Defaults, Loaded, Outcome, load, load_all, load_files};
 pub use origins::{Origin, origins, origins_of_file};
 pub use types::{
-    Bytes, Command, Handle, HandleChoice, Identity, Name, NameError, Namespaces, Network, OnChange, Restart,
-    SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName, Volume, VolumeMode,
+    Bytes, Command, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces, Network, OnChange,
+    Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName, Volume, VolumeMode,
 };
 pub(crate) use validate::beyond_bounding;

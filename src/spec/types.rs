@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duratio
 use serde::{Deserialize, Serialize};
 
 use super::Capabilities;
+use crate::image::Source;
 
 /// A container, as merged and checked from its files.
 ///
@@ -30,6 +31,15 @@ pub struct Spec {
     pub umask: u32,
     /// Whether each run has a sandbox of its own. Defaults to `fresh`.
     pub sandbox: SandboxMode,
+    /// Its own root, in place of the host's filesystem. Without one left out, so that older specs keep their digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// What it calls itself. Defaults to its name where it has an image, else it is the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// What `/etc/machine-id` of its image says. Defaults to what the image has.
+    #[serde(default, skip_serializing_if = "MachineId::is_image")]
+    pub machine_id: MachineId,
     /// Parts of the filesystem that the container sees differently, in the order written.
     pub volumes: Vec<Volume>,
     /// Namespaces.
@@ -84,6 +94,38 @@ pub enum UserName {
     Id(u32),
     /// A name for the user database.
     Name(String),
+}
+
+/// Where a container's own root comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// What it is made from.
+    pub source: Source,
+    /// Whether nothing in it can be changed. Defaults to false: what is changed is the run's own.
+    pub read_only: bool,
+    /// Whether changes go to the directory of a `rootfs:` itself. Defaults to false.
+    pub writable: bool,
+}
+
+/// What `/etc/machine-id` (machine-id(5)) of a container with an image says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineId {
+    /// What the image has there.
+    #[default]
+    Image,
+    /// The host's.
+    Host,
+    /// One of the container's own, the same at each start on this host.
+    Own,
+}
+
+impl MachineId {
+    /// Whether the image's stays.
+    #[must_use]
+    pub fn is_image(&self) -> bool {
+        *self == Self::Image
+    }
 }
 
 /// Whether a run starts with an empty sandbox.

@@ -7,7 +7,7 @@ use std::{
     fs, io,
     os::{
         fd::OwnedFd,
-        unix::fs::{DirBuilderExt as _, chown, symlink},
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, chown, symlink},
     },
     path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
@@ -22,6 +22,44 @@ const PERSISTENT: &str = "persistent";
 
 /// The link to the newest run.
 const LATEST: &str = "latest";
+
+/// Where a container with a root of its own sees its sandbox.
+pub const INSIDE: &str = "/mnt/berth/sandbox";
+
+/// What the directory of a run's root is called beside its sandbox.
+const ROOT_SUFFIX: &str = ".root";
+
+/// Where what belongs to the root of a run lies: beside its sandbox, whose owner could tamper with what is in it.
+#[must_use]
+pub fn root_of(sandbox: &Path) -> PathBuf {
+    let mut name = sandbox.as_os_str().to_owned();
+    name.push(ROOT_SUFFIX);
+    PathBuf::from(name)
+}
+
+/// Makes the directory of a run's root, empty: `upper` and `work` of an overlay, and `root` to put it on. The overlay's
+/// `/` has owner and mode of its highest layer's, which is `model`.
+///
+/// # Errors
+/// Whatever mkdir(2) and chown(2) say.
+pub fn make_root(root: &Path, model: Option<&Path>) -> io::Result<()> {
+    match fs::remove_dir_all(root) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let make = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
+    make(root)?;
+    make(&root.join("root"))?;
+    if let Some(model) = model {
+        let model = fs::metadata(model)?;
+        let upper = root.join("upper");
+        make(&root.join("work"))?;
+        make(&upper)?;
+        chown(&upper, Some(model.uid()), Some(model.gid()))?;
+        fs::set_permissions(&upper, model.permissions())?;
+    }
+    Ok(())
+}
 
 /// How long sandboxes of ended runs stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,12 +119,13 @@ fn point_latest(all: &Path, run: &Path) -> io::Result<()> {
 /// # Errors
 /// The first that could not be removed; the others are.
 pub fn collect(all: &Path, in_use: &[PathBuf], rule: Retention) -> io::Result<Option<SystemTime>> {
+    let orphans = remove_orphans(all, in_use);
     let mut runs = runs(all)?;
     runs.retain(|(_, path)| !in_use.contains(path));
     runs.sort();
     runs.reverse();
     let now = SystemTime::now();
-    let (mut next, mut failure) = (None::<SystemTime>, None);
+    let (mut next, mut failure) = (None::<SystemTime>, orphans.err());
     for (rank, (born, path)) in runs.into_iter().enumerate() {
         let due = born.checked_add(rule.max_age).unwrap_or(now);
         if rank < rule.keep && due > now {
@@ -99,6 +138,20 @@ pub fn collect(all: &Path, in_use: &[PathBuf], rule: Retention) -> io::Result<Op
         }
     }
     failure.map_or(Ok(next), Err)
+}
+
+/// Removes roots of runs that are not `in_use`: a crash or a reboot left them.
+fn remove_orphans(all: &Path, in_use: &[PathBuf]) -> io::Result<()> {
+    let used: Vec<PathBuf> = in_use.iter().map(|sandbox| root_of(sandbox)).collect();
+    let mut failure = None;
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_root = entry.file_name().as_encoded_bytes().ends_with(ROOT_SUFFIX.as_bytes());
+        if is_root && !used.contains(&path) {
+            failure = fs::remove_dir_all(&path).err().filter(|e| e.kind() != io::ErrorKind::NotFound).or(failure);
+        }
+    }
+    failure.map_or(Ok(()), Err)
 }
 
 /// Removes the directory of a container that has no runs left.
@@ -119,6 +172,9 @@ fn runs(all: &Path) -> io::Result<Vec<(SystemTime, PathBuf)>> {
     let mut runs = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
+        if name.as_encoded_bytes().ends_with(ROOT_SUFFIX.as_bytes()) {
+            continue;
+        }
         let is_run = entry.file_type().is_ok_and(|kind| kind.is_dir()) && name != PERSISTENT;
         if let (true, Some(born)) = (is_run, name.to_str().and_then(crate::clock::from_compact)) {
             runs.push((born, entry.path()));

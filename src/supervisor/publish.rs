@@ -11,7 +11,7 @@ use super::{
 use crate::{
     isolators::{ORDER, Recorded},
     manager::{Active, Kind, Unit},
-    observe::{self, Container, ContainerStatus, Daemon, IsolatorStatus, Lifecycle, SpecStatus, State},
+    observe::{self, Container, ContainerStatus, Daemon, ImageStatus, IsolatorStatus, Lifecycle, SpecStatus, State},
     protocol::{Failure, Stage},
     spec::{self, Outcome},
     state::write_atomically,
@@ -132,6 +132,11 @@ impl Supervisor {
             sandbox: sandbox.or_else(|| last.and_then(|last| last.sandbox.clone())),
             log: direct.then(|| self.root().log(&slot.name)),
             cgroup: unit.cgroup.clone().filter(|_| !resting),
+            image: record
+                .run
+                .as_ref()
+                .and_then(|run| run.plan.image.as_ref())
+                .map(|base| ImageStatus { source: base.source.to_string() }),
             isolators,
             container_status,
         }

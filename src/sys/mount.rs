@@ -8,8 +8,10 @@ use std::{
     ffi::CStr,
     io, mem,
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
 };
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
@@ -32,6 +34,15 @@ pub fn clone_tree(at: impl AsFd) -> io::Result<OwnedFd> {
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
+    Ok(open_tree(at, c"", flags)?)
+}
+
+/// A detached copy of the mount of what `at` (`O_PATH`) refers to, from there on, without those below.
+///
+/// # Errors
+/// open_tree(2).
+pub fn clone_one(at: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     Ok(open_tree(at, c"", flags)?)
 }
 
@@ -80,6 +91,10 @@ pub enum Denied {
     Programs,
     /// `nosuid,nodev,strictatime`: shared memory, which some programs map executable.
     Devices,
+    /// `nosuid,strictatime`: a `/dev` with its nodes.
+    Setuid,
+    /// `nosuid,noexec`: nodes alone.
+    NoPrograms,
 }
 
 /// A new filesystem of `kind`, detached.
@@ -92,12 +107,52 @@ pub fn new_filesystem(kind: &CStr, options: &[(&str, &str)], denied: Denied) -> 
         fsconfig_set_string(&context, *key, *value)?;
     }
     fsconfig_create(&context)?;
-    let common = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let setuid = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let common = setuid | MountAttrFlags::MOUNT_ATTR_NODEV;
     let attributes = match denied {
         Denied::Programs => common | MountAttrFlags::MOUNT_ATTR_NOEXEC,
         Denied::Devices => common | MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+        Denied::Setuid => setuid | MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+        Denied::NoPrograms => setuid | MountAttrFlags::MOUNT_ATTR_NOEXEC,
     };
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// An overlay of directories, lowest first, with those that take changes (`upperdir`, `workdir`) if any, detached.
+///
+/// Directories are named by descriptors, since a path may hold what has a meaning in options.
+///
+/// # Errors
+/// open(2), fsopen(2), fsconfig(2) or fsmount(2); `EINVAL` where there are more layers than an old kernel takes.
+pub fn overlay(layers: &[&Path], upper: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
+    let open = |path: &Path| -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(path, flags, Mode::empty())?)
+    };
+    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let lower = layers.iter().rev().map(|path| open(path)).collect::<io::Result<Vec<_>>>()?;
+    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if takes_layers_one_by_one() {
+        lower.iter().try_for_each(|fd| fsconfig_set_string(&context, "lowerdir+", name(fd)))?;
+    } else {
+        let all = lower.iter().map(name).collect::<Vec<_>>().join(":");
+        fsconfig_set_string(&context, "lowerdir", all)?;
+    }
+    let upper = upper.map(|(upper, work)| Ok::<_, io::Error>((open(upper)?, open(work)?))).transpose()?;
+    if let Some((upper, work)) = &upper {
+        fsconfig_set_string(&context, "upperdir", name(upper))?;
+        fsconfig_set_string(&context, "workdir", name(work))?;
+    }
+    fsconfig_create(&context)?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+}
+
+/// Whether the kernel is 6.6 or newer, which has `lowerdir+` (uname(2)). An older one says only at the end that it does
+/// not know an option.
+fn takes_layers_one_by_one() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 6)
 }
 
 /// Attaches a detached tree over what `target` (`O_PATH`) refers to.

@@ -21,8 +21,15 @@ use berth::{
 };
 
 /// Isolators that the tests know.
-pub const ISOLATORS: [&str; 5] =
-    ["cgroups/net_cls", "filesystem/shared", "linux/capabilities", "namespaces/pid", "namespaces/ipc"];
+pub const ISOLATORS: [&str; 7] = [
+    "cgroups/net_cls",
+    "docker/runtime",
+    "filesystem/linux",
+    "filesystem/shared",
+    "linux/capabilities",
+    "namespaces/pid",
+    "namespaces/ipc",
+];
 
 /// A host with these files.
 pub fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {

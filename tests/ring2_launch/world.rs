@@ -375,6 +375,7 @@ fn plan(argv: &[&str], sandbox: &Path) -> Plan {
         namespaces: [Namespace::Mount, Namespace::Pid, Namespace::Ipc].into(),
         sandbox: Some(sandbox.to_owned()),
         tag: None,
+        image: None,
         steps: vec![
             step(Phase::Namespaces, Action::IsolateMounts),
             step(Phase::Mounts, Action::MountProc),

@@ -15,13 +15,16 @@ use tempfile::TempDir;
 use crate::{
     proxy::Proxy,
     pull::blobs,
-    registry::{LARGE, Options, Registry},
+    registry::{LARGE, Options, Registry, sha256},
 };
 
 /// All cases.
 pub const ALL: &[(&str, fn())] = &[
     ("fetch_as_configured", configured),
     ("fetch_that_was_killed_leaves_no_process", killed),
+    ("pull_into_the_store", into_the_store),
+    ("an_index_gives_the_image_for_this_machine", index),
+    ("pulls_of_one_image_at_a_time_fetch_once", at_a_time),
     ("fetch_leaves_strangers_alone", strangers),
     ("fetch_says_what_is_missing", words),
 ];
@@ -183,4 +186,117 @@ fn killed() {
 /// Whether a process has ended and nobody has asked how.
 fn is_dead(process: &str) -> bool {
     fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|status| status.contains("State:\tZ"))
+}
+
+/// `berthctl` with these words.
+fn ctl(root: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_berthctl"));
+    command.arg("--root").arg(root).args(words);
+    command
+}
+
+/// What the file /word of the image in the store says.
+fn word(root: &Path, image: &str) -> String {
+    let out = ctl(root, &["--json", "image", image]).output().unwrap();
+    assert!(out.status.success(), "{}", said(&out));
+    let sheet: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let layers = sheet["layers"].as_array().unwrap();
+    let top = layers.last().unwrap()["chain_id"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    fs::read_to_string(root.join("var/lib/berth/images/layers").join(top).join("fs/word")).unwrap()
+}
+
+/// What fetches have left in the store.
+fn left(root: &Path) -> usize {
+    let entries = fs::read_dir(root.join("var/lib/berth/images/pulls")).unwrap().flatten();
+    entries.filter(|entry| entry.file_type().unwrap().is_dir()).count()
+}
+
+fn into_the_store() {
+    let registry = Registry::start(Options::default());
+    registry.push_real("s:v1", "first");
+    let proxy = Proxy::start(&registry.host, u64::MAX, Duration::from_millis(1));
+    let address = proxy.host.clone();
+    let root = host(&format!("[[images.registry]]\nhost = \"{address}\"\ninsecure = \"http\"\n"), None);
+    let (root, image) = (root.path(), format!("docker://{address}/s:v1"));
+    let pull = || ctl(root, &["pull", &image]).output().unwrap();
+    // One that is killed leaves its parts, and no image.
+    let mut killed = ctl(root, &["pull", &image]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    until("nothing comes", || proxy.sent() > 2 << 20);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(left(root), 1);
+    assert!(!said(&ctl(root, &["images"]).output().unwrap()).contains(&address));
+    let before = proxy.sent();
+    let out = pull();
+    assert!(out.status.success(), "{}", said(&out));
+    assert!(proxy.sent() - before < LARGE as u64 - (1 << 20), "it began anew");
+    assert_eq!((word(root, &image), left(root)), ("first".to_owned(), 0));
+    // Nothing newer: the manifest is all that comes.
+    let before = proxy.sent();
+    let out = pull();
+    assert!(out.status.success() && said(&out).contains("nothing newer"), "{}", said(&out));
+    assert!(proxy.sent() - before < 64 << 10);
+    // The tag moves on.
+    registry.push_real("s:v1", "second");
+    assert!(pull().status.success());
+    assert_eq!(word(root, &image), "second");
+    // The registry is gone; what is here stays.
+    drop(registry);
+    let out = pull();
+    assert!(!out.status.success(), "{}", said(&out));
+    assert_eq!(word(root, &image), "second");
+    // What was left goes with prune.
+    fs::create_dir_all(root.join("var/lib/berth/images/pulls/0/parts")).unwrap();
+    assert!(ctl(root, &["prune"]).output().unwrap().status.success());
+    assert_eq!(left(root), 0);
+}
+
+fn at_a_time() {
+    let registry = Registry::start(Options::default());
+    registry.push_real("c:v1", "word");
+    let proxy = Proxy::start(&registry.host, u64::MAX, Duration::from_millis(1));
+    let address = proxy.host.clone();
+    let root = host(&format!("[[images.registry]]\nhost = \"{address}\"\ninsecure = \"http\"\n"), None);
+    let image = format!("docker://{address}/c:v1");
+    let start = |_| ctl(root.path(), &["pull", &image]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let all: Vec<_> = (0..4).map(start).collect();
+    for one in all {
+        let out = one.wait_with_output().unwrap();
+        assert!(out.status.success(), "{}", said(&out));
+    }
+    let (sent, whole) = (proxy.sent(), LARGE as u64);
+    assert!(sent < whole + whole / 4, "{sent} bytes for an image of {whole}");
+    assert_eq!(word(root.path(), &image), "word");
+}
+
+fn index() {
+    let registry = Registry::start(Options::default());
+    let address = registry.host.clone();
+    let kind = |kind: &str| format!("application/vnd.oci.image.{kind}.v1+json");
+    let entry = |tag: &str, word: &str, architecture: &str| {
+        registry.push_real(&format!("m:{tag}"), word);
+        let name = format!("docker://{address}/m:{tag}");
+        let out = Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", &name]).output().unwrap();
+        serde_json::json!({
+            "mediaType": kind("manifest"), "digest": sha256(&out.stdout), "size": out.stdout.len(),
+            "platform": { "os": "linux", "architecture": architecture }
+        })
+    };
+    let ours = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let entries = [entry("other", "theirs", "s390x"), entry("own", "ours", ours)];
+    let both = serde_json::json!({ "schemaVersion": 2, "mediaType": kind("index"), "manifests": entries }).to_string();
+    registry.put_manifest("m", "v1", &kind("index"), &both);
+    let root = host(&format!("[[images.registry]]\nhost = \"{address}\"\ninsecure = \"http\"\n"), None);
+    let pinned = format!("docker://{address}/m@{}", sha256(both.as_bytes()));
+    for image in [format!("docker://{address}/m:v1"), pinned] {
+        let out = ctl(root.path(), &["pull", &image]).output().unwrap();
+        assert!(out.status.success(), "{}", said(&out));
+        assert_eq!(word(root.path(), &image), "ours");
+        let out = ctl(root.path(), &["pull", &image]).output().unwrap();
+        assert!(said(&out).contains("nothing newer"), "{}", said(&out));
+    }
+    let without = serde_json::json!({ "schemaVersion": 2, "mediaType": kind("index"), "manifests": entries[..1] });
+    registry.put_manifest("m", "v2", &kind("index"), &without.to_string());
+    let out = ctl(root.path(), &["pull", &format!("docker://{address}/m:v2")]).output().unwrap();
+    assert!(said(&out).contains("not made for this machine") && said(&out).contains("linux/s390x"), "{}", said(&out));
 }

@@ -6,7 +6,7 @@ use berth::pull::{Cause, Event, Request, Transport};
 
 use crate::{
     proxy::Proxy,
-    pull::{Running, blobs, digest, directory, endpoint, password, pull, refusal, request},
+    pull::{Running, USER, blobs, digest, directory, endpoint, password, pull, refusal, request},
     registry::{LARGE, Options, Registry, SMALL},
 };
 
@@ -19,6 +19,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("mirrors_come_first_and_are_passed_over", mirrors),
     ("a_registry_that_breaks_off_is_resumed", resumed),
     ("a_pull_that_was_killed_is_resumed", killed),
+    ("a_disk_that_is_too_small", full),
     ("it_ends_with_its_parent", orphaned),
     ("it_has_no_power_and_shows_no_secret", powerless),
 ];
@@ -207,4 +208,24 @@ fn powerless() {
     assert!(!String::from_utf8_lossy(&process("cmdline")).contains("hush"));
     running.child.kill().unwrap();
     running.child.wait().unwrap();
+}
+
+fn full() {
+    let registry = Registry::start(Options::default());
+    registry.push("f:v1", &[]);
+    let small = tempfile::tempdir().unwrap();
+    let options = format!("size=4m,uid={USER},gid={USER}");
+    let mount = |arguments: &[&str]| {
+        assert!(Command::new("mount").args(arguments).arg(small.path()).status().unwrap().success())
+    };
+    mount(&["-t", "tmpfs", "-o", &options, "tmpfs"]);
+    let events = pull(small.path(), &request(&registry.host, "f", "v1"));
+    // Said before the first byte of a layer.
+    let Some(Event::Failed { cause: Cause::Local, message }) = events.last() else { panic!("{events:?}") };
+    assert!(message.contains("are free; make space"), "{message}");
+    assert!(!events.iter().any(|event| matches!(event, Event::Blob { .. })), "{events:?}");
+    // With room, what is there serves.
+    mount(&["-o", "remount,size=64m"]);
+    digest(small.path(), &request(&registry.host, "f", "v1"));
+    assert!(Command::new("umount").arg(small.path()).status().unwrap().success());
 }

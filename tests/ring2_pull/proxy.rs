@@ -25,7 +25,9 @@ impl Proxy {
         let (target, count) = (target.to_owned(), sent.clone());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (server, count) = (TcpStream::connect(&target).unwrap(), count.clone());
+                // A client of a registry that is gone hears nothing.
+                let Ok(server) = TcpStream::connect(&target) else { continue };
+                let count = count.clone();
                 let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 thread::spawn(move || {
                     let _ = std::io::copy(&mut from_client, &mut to_server);

@@ -13,7 +13,7 @@ use berth::pull::{Cause, Credential, Endpoint, Event, Request, Transport};
 use tempfile::TempDir;
 
 /// nobody and nogroup.
-const USER: u32 = 65534;
+pub const USER: u32 = 65534;
 
 /// A request for `name:tag`, to be sent to `host`.
 pub fn request(host: &str, name: &str, tag: &str) -> Request {

@@ -74,15 +74,41 @@ impl Registry {
         fs::read_to_string(self.directory.path().join("ca.pem")).unwrap()
     }
 
+    /// Has skopeo push an image that can be unpacked.
+    pub fn push_real(&self, name: &str, word: &str) {
+        let layout = tempfile::tempdir().unwrap();
+        real_image(layout.path(), word);
+        self.push_layout(layout.path(), name, &["--dest-compress=false"]);
+    }
+
     /// Has skopeo push an image of two layers; `more` are further arguments.
     pub fn push(&self, name: &str, more: &[&str]) {
         let layout = tempfile::tempdir().unwrap();
         image(layout.path());
-        let (from, to) = (format!("oci:{}:v1", layout.path().display()), format!("docker://{}/{name}", self.host));
+        self.push_layout(layout.path(), name, more);
+    }
+
+    fn push_layout(&self, layout: &Path, name: &str, more: &[&str]) {
+        let (from, to) = (format!("oci:{}:v1", layout.display()), format!("docker://{}/{name}", self.host));
         run(Command::new("skopeo")
             .args(["copy", "--insecure-policy", "--dest-tls-verify=false"])
             .args(more)
             .args([from, to]));
+    }
+
+    /// Puts a manifest as it is.
+    pub fn put_manifest(&self, name: &str, tag: &str, kind: &str, text: &str) {
+        let mut stream = TcpStream::connect(&self.host).unwrap();
+        let head = format!(
+            "PUT /v2/{name}/manifests/{tag} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: {kind}\r\n\
+             Content-Length: {}\r\n\r\n{text}",
+            self.host,
+            text.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     }
 
     /// Has skopeo copy an image out.
@@ -122,8 +148,25 @@ fn certify(directory: &Path) {
     openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.pem");
 }
 
-/// A layout of an image with two layers that nothing can compress.
+/// A layout of an image with two layers that nothing can compress, and that are no archives.
 pub fn image(layout: &Path) {
+    write_layout(layout, [&noise(LARGE), &noise(SMALL)], "layer.v1.tar+gzip");
+}
+
+/// A layout of an image that can be unpacked: a file /noise, and a file /word with `word` in it.
+pub fn real_image(layout: &Path, word: &str) {
+    let tar = |name: &str, bytes: &[u8]| {
+        let tree = tempfile::tempdir().unwrap();
+        fs::write(tree.path().join(name), bytes).unwrap();
+        let out = Command::new("tar").args(["-c", "-f", "-", name]).current_dir(tree.path()).output().unwrap();
+        assert!(out.status.success());
+        out.stdout
+    };
+    write_layout(layout, [&tar("noise", &noise(LARGE)), &tar("word", word.as_bytes())], "layer.v1.tar");
+}
+
+/// A layout of an image of these layers.
+fn write_layout(layout: &Path, layers: [&[u8]; 2], form: &str) {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8]| {
@@ -135,13 +178,13 @@ pub fn image(layout: &Path) {
         blob["mediaType"] = json!(format!("application/vnd.oci.image.{kind}"));
         blob
     };
-    let (large, small) = (put(&noise(LARGE)), put(&noise(SMALL)));
+    let [large, small] = layers.map(put);
     let config = json!({
         "architecture": "amd64", "os": "linux",
         "rootfs": { "type": "layers", "diff_ids": [large["digest"], small["digest"]] }
     });
     let config = kinds("config.v1+json", put(config.to_string().as_bytes()));
-    let layers = [large, small].map(|layer| kinds("layer.v1.tar+gzip", layer));
+    let layers = [large, small].map(|layer| kinds(form, layer));
     let kind = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers });
     let mut entry = kinds("manifest.v1+json", put(manifest.to_string().as_bytes()));

@@ -51,7 +51,14 @@ fn berthd_says_how_it_is(suite: Suite) {
     assert_eq!(state["boot_id"], host.read("/proc/sys/kernel/random/boot_id").trim());
     assert_eq!(state["daemon"]["manager"], "systemd");
     assert_eq!(state["daemon"]["manager_away"], Value::Null);
-    let all = ["filesystem/shared", "linux/capabilities", "namespaces/ipc", "namespaces/pid"];
+    let all = [
+        "filesystem/shared",
+        "filesystem/linux",
+        "docker/runtime",
+        "linux/capabilities",
+        "namespaces/ipc",
+        "namespaces/pid",
+    ];
     assert_eq!(state["daemon"]["isolation"], json!(all));
     assert_eq!(host.ok("stat -c '%a %U' /run/berth/state.json"), "644 root");
     assert_eq!(host.ok("stat -c %a /run/berth /var/lib/berth").lines().collect::<Vec<_>>(), ["755", "755"]);

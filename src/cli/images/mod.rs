@@ -1,6 +1,6 @@
 //! `images`, `image`, `pull`, `rmi`, `prune`: what is in the image store.
 
-mod progress;
+pub(super) mod progress;
 mod uses;
 
 use std::{env, io::Write};
@@ -191,12 +191,11 @@ impl Sheet<'_> {
 /// The image is not to be had.
 pub fn pull(cx: &Context, args: &ImageArgs, out: &mut dyn Write) -> Result<Exit, CliError> {
     let source = source(&args.source)?;
-    if let Source::Docker(reference) = &source {
-        // The image store has no registry client of its own.
-        return Err(CliError::Registry(reference.to_string()));
-    }
     let store = Store::open(&cx.root);
-    let image = progress::with(cx, |progress| store.import(&source, progress))?;
+    let image = match &source {
+        Source::Docker(reference) => super::fetch::into_store(cx, reference)?,
+        _ => progress::with(cx, |progress| store.import(&source, progress))?,
+    };
     match store.tag(&source)? {
         Some(tag) if cx.json => json(out, &Row::of(&store, &tag))?,
         _ => writeln!(out, "{}", image.digest)?,
@@ -233,6 +232,7 @@ pub fn remove(cx: &Context, args: &ImagesArgs, out: &mut dyn Write) -> Result<Ex
 /// # Errors
 /// What could not be removed.
 pub fn prune(cx: &Context, out: &mut dyn Write) -> Result<Exit, CliError> {
+    crate::pull::sweep(&cx.root).map_err(|error| CliError::Sweep(error.message))?;
     let removed = Store::open(&cx.root).prune(&uses::in_use(&cx.root)?)?;
     say(cx, &removed, out)?;
     Ok(Exit::Ok)

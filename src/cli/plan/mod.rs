@@ -140,6 +140,7 @@ mod tests {
             namespaces: BTreeSet::from([Namespace::Mount, Namespace::Pid, Namespace::Ipc]),
             sandbox: None,
             tag: None,
+            image: None,
             steps: vec![
                 step("berth", Phase::Namespaces, Action::IsolateMounts),
                 step("filesystem/shared", Phase::Mounts, Action::Bind { binds }),

@@ -1,12 +1,14 @@
 //! A plan's parts in words.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::Deed;
 use crate::{
     cli::phrase,
     clock,
-    plan::{Action, Bind, CapabilitySets, Forbidden, Namespace, Plan, Source, Tag, TagHandle, UnitSettings},
+    plan::{
+        Action, Bind, CapabilitySets, EtcFile, Forbidden, Namespace, Plan, Source, Tag, TagHandle, Top, UnitSettings,
+    },
     spec::CapabilitySet,
 };
 
@@ -106,6 +108,8 @@ fn namespace(namespace: Namespace) -> &'static str {
         Namespace::Mount => "mount",
         Namespace::Pid => "pid",
         Namespace::Ipc => "ipc",
+        Namespace::Uts => "uts",
+        Namespace::Cgroup => "cgroup",
     }
 }
 
@@ -116,6 +120,14 @@ fn action(action: &Action) -> Deed {
         Action::Bind { binds } => {
             let text = "binds, all sources opened before the first target is covered";
             return Deed::new(text).with(binds.iter().map(bind).collect());
+        }
+        Action::EnterRoot { layers, top, sandbox, files, binds } => {
+            return enter_root(layers, *top, sandbox, files, binds);
+        }
+        Action::SetHostname { name } => format!("calls itself {name}"),
+        Action::MakeDirectory { path } => format!("makes {}, if it is not there", path.display()),
+        Action::MaskPaths => {
+            "hides parts of /proc and /sys that tell of the host, closes those that change it".to_owned()
         }
         Action::MountProc => "mounts a /proc that shows the container's processes only".to_owned(),
         Action::MountShm { size } => {
@@ -135,6 +147,21 @@ fn action(action: &Action) -> Deed {
         Action::ChangeDirectory { path: None } => "changes to the sandbox".to_owned(),
         Action::SetCapabilities(sets) => return Deed::new("limits its capabilities").with(capabilities(sets)),
     })
+}
+
+/// The root of the container's own in words.
+fn enter_root(layers: &[PathBuf], top: Top, sandbox: &Option<PathBuf>, files: &[EtcFile], binds: &[Bind]) -> Deed {
+    let mut details: Vec<String> = layers.iter().rev().map(|layer| format!("layer {}", layer.display())).collect();
+    details.push(match top {
+        Top::Upper => "changes go to a directory of the run's own".to_owned(),
+        Top::ReadOnly => "read-only".to_owned(),
+        Top::Writable => "changes go to the directory itself".to_owned(),
+    });
+    details.push("/proc, /sys read-only, its own control group read-only, /dev with the standard nodes".to_owned());
+    details.extend(files.iter().map(|file| format!("/etc/{} of the run's own", file.name)));
+    details.extend(sandbox.iter().map(|path| format!("the sandbox on {}", path.display())));
+    details.extend(binds.iter().map(bind));
+    Deed::new("makes a root of its own and goes there; nothing of the host's mounts is left").with(details)
 }
 
 /// The sets of capabilities in words, and what is not in them.

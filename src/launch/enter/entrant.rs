@@ -23,6 +23,8 @@ use super::{
 };
 use crate::{
     error::reason,
+    host::users,
+    inside::Inside,
     launch::{
         ListenFds,
         berthd::Berthd,
@@ -76,6 +78,7 @@ fn enter(entry: &Entry, teller: &mut Teller, on_terminal: bool) -> Result<(), Fa
     let mut berthd = Berthd::connect(&entry.socket).map_err(|error| away(entry, &error))?;
     let Entrance { plan, invocation, main } = knock(&mut berthd, entry)?;
     let process = open_main(main).map_err(|_| gone(entry))?;
+    let entry = &with_account(entry, &plan, main)?;
     let or_gone = |failure: Failure| if ends(&process) { gone(entry) } else { failure };
     // The control groups before the isolators: some act on the cgroup that they find a process in.
     cgroups::join(main.pid).map_err(or_gone)?;
@@ -99,6 +102,21 @@ fn enter(entry: &Entry, teller: &mut Teller, on_terminal: bool) -> Result<(), Fa
             Ok(())
         }
     }
+}
+
+/// The entry with whom it means. The main process's root is what its number leads to as long as that is held.
+fn with_account(entry: &Entry, plan: &Plan, main: Process) -> Result<Entry, Failure> {
+    let Some(identity) = &entry.identity else { return Ok(entry.clone()) };
+    let account = if plan.image.is_some() {
+        let root = PathBuf::from(format!("/proc/{}/root", main.pid));
+        let inside = Inside::open(&root).map_err(|error| {
+            failure(Stage::User, "open the container's root", Some(&root), &error, "berthctl needs CAP_SYS_PTRACE")
+        })?;
+        inside.account(identity)?
+    } else {
+        users::resolve(identity)?
+    };
+    Ok(Entry { account: Some(account), ..entry.clone() })
 }
 
 /// Asks berthd for the run.

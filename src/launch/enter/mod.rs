@@ -41,7 +41,7 @@ use super::failure::{failure, refusal};
 use crate::{
     host::users::Account,
     protocol::{Failure, Stage},
-    spec::Name,
+    spec::{Identity, Name},
     sys::process::{close_inherited, fork},
 };
 use attend::Attendant;
@@ -59,7 +59,9 @@ pub struct Entry {
     pub socket: PathBuf,
     /// The program and its arguments; at least the program.
     pub command: Vec<OsString>,
-    /// As whom, if not as the container's user.
+    /// As whom, if not as the container's user: by the files of its own root, where it has one.
+    pub identity: Option<Identity>,
+    /// The same, resolved.
     pub account: Option<Account>,
     /// Where, if not in the container's working directory. Absolute.
     pub directory: Option<PathBuf>,

@@ -106,6 +106,7 @@ mod tests {
             container: "web".parse().unwrap(),
             socket: "/socket".into(),
             command: command.iter().map(Into::into).collect(),
+            identity: None,
             account: None,
             directory: None,
             environment: vec![],

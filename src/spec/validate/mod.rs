@@ -1,6 +1,7 @@
 //! Draft to [`Spec`]: the rules that one value alone cannot break.
 
 mod capabilities;
+mod image;
 mod report;
 mod service;
 mod text;
@@ -63,6 +64,9 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         report.conflict("service.init", "namespaces.pid", complaint);
         service.init = false;
     }
+    let image = image::image(fragment.image, &mut report);
+    let hostname = image::hostname(fragment.hostname, image.is_some(), &mut report);
+    let machine_id = image::machine_id(fragment.machine_id, image.is_some(), &mut report);
     let spec = Spec {
         description: description(fragment.description, &mut report),
         autostart: fragment.autostart.unwrap_or(draft.layer.autostarts()),
@@ -73,6 +77,9 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         environment: environment(fragment.environment.unwrap_or_default(), &mut report),
         umask: umask(&fragment.umask.map_or(UMASK, |umask| umask.0), draft.stack, &mut report),
         sandbox: fragment.sandbox.unwrap_or_default(),
+        image,
+        hostname,
+        machine_id,
         volumes: volumes::volumes(fragment.volumes.unwrap_or_default(), &mut report),
         namespaces,
         network: network(fragment.network.unwrap_or_default(), draft.primary_handle, &mut report),

@@ -1,0 +1,241 @@
+//! `filesystem/linux`: a root of the container's own.
+//!
+//! Mesos: `isolators/filesystem/linux.cpp`. Put right here: nothing is resolved in the host's root, read-only is
+//! honoured recursively, a path that cannot be masked fails the start, and a sandbox is its container's alone.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{Check, Container, Isolator, Recorded, Refusal, Support};
+use crate::{
+    error::reason,
+    host::Host,
+    image,
+    inside::Inside,
+    observe::ContainerStatus,
+    plan::{Action, Base, Bind, EtcFile, Namespace, Phase, Plan, Source, Step, Top},
+    protocol::{Failure, Stage},
+    spec::{Image, MachineId, Spec, Volume, VolumeMode},
+    state::sandbox::{self, Beneath},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct FilesystemLinux;
+
+/// Its name.
+const NAME: &str = "filesystem/linux";
+
+/// Mode of a private directory that covers nothing of the image's.
+const PRIVATE_MODE: u32 = 0o755;
+
+impl Isolator for FilesystemLinux {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn probe(&self, host: &Host) -> Support {
+        match ["mnt", "uts", "cgroup"].into_iter().find(|kind| !host.has_namespace(kind)) {
+            None => Support::Yes,
+            Some(kind) => Support::No(format!("the kernel has no {kind} namespaces")),
+        }
+    }
+
+    fn wanted_by(&self, spec: &Spec) -> Option<&'static str> {
+        spec.image.as_ref().map(|_| "image")
+    }
+
+    fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
+        let Some(image) = &cx.spec.image else { return Ok(()) };
+        let layers = layers(cx.host, image).map_err(|failure| refusal("image.source", failure))?;
+        for volume in &cx.spec.volumes {
+            check_volume(cx.host, volume)?;
+        }
+        let top = match (image.read_only, image.writable) {
+            (true, _) => Top::ReadOnly,
+            (_, true) => Top::Writable,
+            _ => Top::Upper,
+        };
+        plan.namespaces.extend([Namespace::Mount, Namespace::Uts, Namespace::Cgroup]);
+        plan.image = Some(Base { source: image.source.clone(), layers: layers.clone() });
+        let name = cx.spec.hostname.clone().unwrap_or_else(|| plan.container.to_string());
+        let mut binds: Vec<Bind> = cx.spec.volumes.iter().map(bind_of).collect();
+        binds.sort_by_key(|bind| bind.target.components().count());
+        let sandbox = (top != Top::ReadOnly).then(|| PathBuf::from(sandbox::INSIDE));
+        let files = files(cx.host, &name, cx.spec.machine_id);
+        let mut step = |phase, action| plan.steps.push(Step { isolator: NAME.to_owned(), phase, action });
+        step(Phase::Namespaces, Action::EnterRoot { layers, top, sandbox, files, binds });
+        // 64 bytes are all that the kernel takes; what is longer is the file's name.
+        let name = name.chars().take(64).collect();
+        step(Phase::Namespaces, Action::SetHostname { name });
+        step(Phase::Root, Action::MaskPaths);
+        Ok(())
+    }
+
+    fn prepare(&self, cx: &Container<'_>) -> Result<(), Failure> {
+        let Some((layers, top, binds)) = enter_root(cx.plan) else { return Ok(()) };
+        let failed = |act: &str, path: &Path, error: &io::Error| Failure {
+            stage: Stage::Prepare,
+            errno: error.raw_os_error(),
+            message: format!("cannot {act} {}: {}", path.display(), reason(error)),
+            path: Some(path.to_owned()),
+        };
+        let root = sandbox::root_of(cx.sandbox);
+        sandbox::make_root(&root, layers.last().filter(|_| top == Top::Upper).map(PathBuf::as_path))
+            .map_err(|error| failed("make the directory of the root", &root, &error))?;
+        for bind in binds {
+            if let Source::Sandbox(relative) = &bind.source {
+                let made = make_private(cx, layers, relative, &bind.target);
+                made.map_err(|error| failed("make the private directory", &cx.sandbox.join(relative), &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn needs_restart(&self, old: &Spec, new: &Spec) -> Vec<&'static str> {
+        let differs = [
+            ("image", old.image != new.image),
+            ("hostname", old.hostname != new.hostname),
+            ("machine_id", old.machine_id != new.machine_id),
+        ];
+        differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
+    fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
+        let Some((base, (_, top, binds))) = cx.run.plan.image.as_ref().zip(enter_root(&cx.run.plan)) else {
+            return Ok(None);
+        };
+        let how = match top {
+            Top::Upper => "changes are the run's",
+            Top::ReadOnly => "read-only",
+            Top::Writable => "writable",
+        };
+        let volumes: String = binds
+            .iter()
+            .map(|bind| {
+                let (Source::Host(from) | Source::Sandbox(from)) = &bind.source;
+                let mode = if bind.read_only { " (read-only)" } else { "" };
+                format!(", {} from {}{mode}", bind.target.display(), from.display())
+            })
+            .collect();
+        Ok(Some(format!("root {} ({how}){volumes}", base.source)))
+    }
+
+    fn cleanup(&self, cx: &Recorded<'_>) -> Result<(), String> {
+        if cx.run.plan.image.is_none() {
+            return Ok(());
+        }
+        let root = sandbox::root_of(&cx.run.sandbox);
+        match fs::remove_dir_all(&root) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(format!("cannot remove {}: {}", root.display(), reason(&error)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The parts of the step that this isolator's host side serves.
+fn enter_root(plan: &Plan) -> Option<(&[PathBuf], Top, &[Bind])> {
+    plan.steps.iter().find_map(|step| match &step.action {
+        Action::EnterRoot { layers, top, binds, .. } => Some((layers.as_slice(), *top, binds.as_slice())),
+        _ => None,
+    })
+}
+
+/// The directories that an image is made of, lowest first.
+///
+/// # Errors
+/// It is not here.
+pub fn layers(host: &Host, image: &Image) -> Result<Vec<PathBuf>, Failure> {
+    let fail = |errno, path: Option<&Path>, message| Failure {
+        stage: Stage::Mounts,
+        errno,
+        path: path.map(Path::to_owned),
+        message,
+    };
+    let image::Source::Rootfs { dir } = &image.source else {
+        return Err(fail(None, None, format!("the image {} is not on this host", image.source)));
+    };
+    let there = host.path(dir);
+    match fs::metadata(&there) {
+        Ok(found) if found.is_dir() => Ok(vec![there]),
+        Ok(_) => Err(fail(
+            Some(libc::ENOTDIR),
+            Some(dir),
+            format!("{} is no directory; image.source must name one", dir.display()),
+        )),
+        Err(error) => {
+            let why = reason(&error);
+            let message =
+                format!("cannot take {} for a root: {why}; create it, or correct image.source", dir.display());
+            Err(fail(error.raw_os_error(), Some(dir), message))
+        }
+    }
+}
+
+/// A failure of one key's.
+fn refusal(key: &'static str, failure: Failure) -> Refusal {
+    Refusal { isolator: NAME, key: Some(key), failure }
+}
+
+/// What only the host can tell about a volume: whether its source is there.
+fn check_volume(host: &Host, volume: &Volume) -> Result<(), Refusal> {
+    if volume.host_path.is_relative() {
+        return Ok(());
+    }
+    let source = volume.host_path.as_path();
+    fs::metadata(host.path(source)).map(drop).map_err(|error| {
+        let message =
+            format!("the volume source {} cannot be used: {}; create it first", source.display(), reason(&error));
+        let failure =
+            Failure { stage: Stage::Mounts, errno: error.raw_os_error(), path: Some(source.to_owned()), message };
+        refusal("volumes.host_path", failure)
+    })
+}
+
+/// The bind that shows a volume.
+fn bind_of(volume: &Volume) -> Bind {
+    let source = match volume.host_path.is_absolute() {
+        true => Source::Host(volume.host_path.clone()),
+        false => Source::Sandbox(volume.host_path.clone()),
+    };
+    Bind { source, target: volume.container_path.clone(), read_only: volume.mode == VolumeMode::RO }
+}
+
+/// What the run has in `/etc` in place of the image's: the host's names and resolvers, since the network is the host's.
+fn files(host: &Host, name: &str, machine_id: MachineId) -> Vec<EtcFile> {
+    let read = |path: &str| fs::read_to_string(host.root.at(path)).unwrap_or_default();
+    let file = |name: &str, text: String| EtcFile { name: name.to_owned(), text };
+    let hosts = read("/etc/hosts");
+    let hosts = if hosts.is_empty() { "127.0.0.1\tlocalhost\n::1\tlocalhost\n".to_owned() } else { hosts };
+    let end = if hosts.ends_with('\n') { "" } else { "\n" };
+    let mut files = vec![
+        file("hosts", format!("{hosts}{end}127.0.1.1\t{name}\n")),
+        file("hostname", format!("{name}\n")),
+        file("resolv.conf", read("/etc/resolv.conf")),
+    ];
+    let host_id = read("/etc/machine-id");
+    match machine_id {
+        MachineId::Image => {}
+        MachineId::Host => files.push(file("machine-id", host_id)),
+        MachineId::Own => files
+            .push(file("machine-id", format!("{}\n", crate::spec::short_hash(format!("{host_id}{name}").as_bytes())))),
+    }
+    files
+}
+
+/// Makes `relative` inside the sandbox, with owner and mode of what it will cover in the image; where the image has
+/// nothing there, it is the container's user's.
+fn make_private(cx: &Container<'_>, layers: &[PathBuf], relative: &Path, target: &Path) -> io::Result<()> {
+    let mut model = None;
+    for layer in layers.iter().rev() {
+        model = model.or(Inside::open(layer)?.look(target)?);
+    }
+    let (uid, gid) = cx.plan.owner();
+    let (mode, uid, gid) =
+        model.map_or((PRIVATE_MODE, uid, gid), |model| (model.st_mode & 0o7777, model.st_uid, model.st_gid));
+    Beneath::open(cx.sandbox)?.make_dir(relative, mode, uid, gid)
+}

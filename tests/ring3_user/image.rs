@@ -1,0 +1,118 @@
+//! A root of the container's own, from a spec to the program and back.
+
+use crate::support::berth::{Berth, Share};
+use crate::support::host::Suite;
+use crate::support::ring::Test;
+
+pub const TRIALS: &[Test] = &[
+    ("a_directory_is_a_root", a_directory_is_a_root),
+    ("changes_of_a_root_end_with_the_run", changes_of_a_root_end_with_the_run),
+    ("users_are_the_roots_own", users_are_the_roots_own),
+    ("exec_in_a_root_knows_its_users", exec_in_a_root_knows_its_users),
+    ("an_init_needs_nothing_in_a_root", an_init_needs_nothing_in_a_root),
+    ("a_missing_root_is_said", a_missing_root_is_said),
+    ("an_image_needs_both_isolators", an_image_needs_both_isolators),
+];
+
+const ONCE: &str = "[service]\nrestart = \"no\"\n";
+
+/// Makes a root at `directory` of the host with a few programs of its.
+fn tree(host: &Share, directory: &str) {
+    let script = "for program in sh cat ls sleep id touch stat mkdir; do path=$(readlink -f $(command -v $program)); \
+                  mkdir -p $0/bin; cp $path $0/bin/$program; \
+                  for lib in $(ldd $path | grep -o '/[^ )]*'); do mkdir -p $0${lib%/*}; cp -L $lib $0$lib; done; done; \
+                  mkdir -p $0/etc; echo 'root:x:0:0::/root:/bin/sh\nweb:x:4321:4321::/srv:' > $0/etc/passwd; \
+                  echo 'extra:x:77:web' > $0/etc/group";
+    host.ok(&format!("sh -ec '{}' {directory}", script.replace('\'', "'\\''")));
+}
+
+fn image(directory: &str) -> String {
+    format!("[image]\nsource = \"rootfs:{directory}\"\n")
+}
+
+fn a_directory_is_a_root(suite: Suite) {
+    let host = Berth::shared(suite);
+    tree(&host, "/srv/root-a");
+    let before = host.ok("find /srv/root-a -printf '%p %m %s %T@\\n' | sort");
+    let toml = "command = \"echo $$ $BERTH_SANDBOX; cat /etc/hostname /proc/sys/kernel/hostname /etc/machine-id; \
+                cat /proc/self/mountinfo; touch /new; ls /made\"\nhostname = \"inner.example\"\nmachine_id = \"own\"\n\
+                [[volumes]]\ncontainer_path = \"/made/here\"\nhost_path = \"/srv\"\nmode = \"RO\"\n";
+    let said = host.output_of("root-a", &format!("{toml}{}{ONCE}", image("/srv/root-a")));
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..3], ["1 /mnt/berth/sandbox", "inner.example", "inner.example"], "{said}");
+    assert!(lines[3].len() == 32 && lines[3] != host.read("/etc/machine-id").trim(), "{said}");
+    assert_eq!(lines.last(), Some(&"here"));
+    for line in &lines[4..lines.len() - 1] {
+        let place = line.split(' ').nth(4).unwrap();
+        let known = ["/", "/mnt/berth/sandbox", "/made/here"].contains(&place)
+            || ["/proc", "/sys", "/dev", "/etc/"].iter().any(|above| place.starts_with(above));
+        assert!(known, "{line}");
+    }
+    assert_eq!(host.ok("find /srv/root-a -printf '%p %m %s %T@\\n' | sort"), before);
+}
+
+fn changes_of_a_root_end_with_the_run(suite: Suite) {
+    let host = Berth::shared(suite);
+    tree(&host, "/srv/root-b");
+    let pid = host.run("root-b", &format!("command = \"touch /new; exec sleep infinity\"\n{}", image("/srv/root-b")));
+    host.wait_for("the change", crate::SOON, || {
+        host.sh(&format!("test -e /proc/{pid}/root/new")).status.success().then_some(())
+    });
+    host.ok("test -e /var/lib/berth/sandboxes/root-b/*.root/upper/new");
+    assert_eq!(host.container("root-b").unwrap()["image"]["source"], "rootfs:/srv/root-b");
+    host.ok("systemctl stop berth@root-b");
+    host.wait_for("the end of the root", crate::SOON, || {
+        host.ok("ls -d /var/lib/berth/sandboxes/root-b/*.root 2>/dev/null; true").is_empty().then_some(())
+    });
+    assert!(host.sh("test -e /srv/root-b/new").status.code() == Some(1));
+}
+
+fn users_are_the_roots_own(suite: Suite) {
+    let host = Berth::shared(suite);
+    tree(&host, "/srv/root-c");
+    let toml = "command = \"id -u; id -g; id -G; echo $HOME\"\nuser = \"web\"\n";
+    let said = host.output_of("root-c", &format!("{toml}{}{ONCE}", image("/srv/root-c")));
+    assert_eq!(said, "4321\n4321\n4321 77\n/srv");
+    host.drop_spec("root-c2", &format!("command = \"id\"\nuser = \"daemon\"\n{}{ONCE}", image("/srv/root-c")));
+    let state = host.wait_state("root-c2", "failed");
+    assert!(
+        state["error"]["message"].as_str().unwrap().contains("no user 'daemon' in /etc/passwd of the image"),
+        "{state}"
+    );
+}
+
+fn exec_in_a_root_knows_its_users(suite: Suite) {
+    let host = Berth::shared(suite);
+    tree(&host, "/srv/root-d");
+    host.run("root-d", &format!("command = [\"/bin/sleep\", \"infinity\"]\n{}", image("/srv/root-d")));
+    let output = host.berthctl("exec --user web --workdir / root-d -- /bin/sh -c 'id -u; ls /; ls /proc/1/exe'");
+    assert!(output.stdout.starts_with("4321\n") && output.stdout.contains("\nproc\n"), "{output}");
+    let output = host.berthctl("exec --user daemon root-d -- id");
+    assert!(output.stderr.contains("of the image"), "{output}");
+}
+
+fn an_init_needs_nothing_in_a_root(suite: Suite) {
+    let host = Berth::shared(suite);
+    tree(&host, "/srv/root-e");
+    let toml = "command = \"echo $$; cat /proc/1/comm\"\n";
+    let said = host.output_of("root-e", &format!("{toml}{}{ONCE}init = true\n", image("/srv/root-e")));
+    assert_eq!(said, "2\ninit");
+}
+
+fn a_missing_root_is_said(suite: Suite) {
+    let host = Berth::shared(suite);
+    host.drop_spec("root-f", &format!("command = \"true\"\n{}{ONCE}", image("/srv/nothing")));
+    let state = host.wait_state("root-f", "failed");
+    let message = state["error"]["message"].as_str().unwrap();
+    assert!(message.contains("/srv/nothing") && message.contains("create it"), "{state}");
+}
+
+fn an_image_needs_both_isolators(suite: Suite) {
+    let host = Berth::boot(suite);
+    host.write("/etc/berth/berthd.toml", "isolation = [\"filesystem/linux\", \"namespaces/pid\"]\n");
+    host.restart_berthd();
+    host.drop_spec("root-g", &format!("command = \"true\"\n{}{ONCE}", image("/srv")));
+    let state = host.wait_state("root-g", "failed");
+    let message = state["error"]["message"].as_str().unwrap();
+    assert!(message.contains("image needs the isolator docker/runtime"), "{state}");
+}
