@@ -1,10 +1,11 @@
 //! What berth costs, as ratios: against its peers, and against the least that systemd itself needs.
 //!
-//! `make bench`, or `benches/run start launch crowd traffic handles direct size` for some of it. Everything is measured in one run on one namespaced host (`tests/support`), in turns, and compared
+//! `make bench`, or `benches/run start launch crowd traffic handles direct unpack size` for some of it. Everything is measured in one run on one namespaced host (`tests/support`), in turns, and compared
 //! by medians: this machine's seconds are nobody else's, its ratios are. Programs that are started are started alike,
 //! by one stopwatch inside the host ([`inside`]).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a terminal")]
 
+mod images;
 mod inside;
 mod table;
 mod traffic;
@@ -127,6 +128,9 @@ fn compare(sections: &[String]) -> Result<()> {
     }
     if wanted("direct") {
         direct(&host, &mut table, rounds)?;
+    }
+    if wanted("unpack") {
+        images::unpack(&mut table, rounds)?;
     }
     if wanted("size") {
         sizes(&mut table)?;
