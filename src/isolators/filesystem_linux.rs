@@ -49,7 +49,7 @@ impl Isolator for FilesystemLinux {
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
         let Some(image) = &cx.spec.image else { return Ok(()) };
-        let layers = layers(cx.host, image).map_err(|failure| refusal("image.source", failure))?;
+        let Found { digest, layers, .. } = find(cx.host, image).map_err(|failure| refusal("image.source", failure))?;
         for volume in &cx.spec.volumes {
             check_volume(cx.host, volume)?;
         }
@@ -59,7 +59,7 @@ impl Isolator for FilesystemLinux {
             _ => Top::Upper,
         };
         plan.namespaces.extend([Namespace::Mount, Namespace::Uts, Namespace::Cgroup]);
-        plan.image = Some(Base { source: image.source.clone(), layers: layers.clone() });
+        plan.image = Some(Base { source: image.source.clone(), digest, layers: layers.clone() });
         let name = cx.spec.hostname.clone().unwrap_or_else(|| plan.container.to_string());
         let mut binds: Vec<Bind> = cx.spec.volumes.iter().map(bind_of).collect();
         binds.sort_by_key(|bind| bind.target.components().count());
@@ -145,23 +145,44 @@ fn enter_root(plan: &Plan) -> Option<(&[PathBuf], Top, &[Bind])> {
     })
 }
 
-/// The directories that an image is made of, lowest first.
+/// The image of a spec, found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Which it is; a directory is none.
+    pub digest: Option<image::Digest>,
+    /// What it says; a directory says nothing.
+    pub config: image::Config,
+    /// The directories that it is made of, lowest first.
+    pub layers: Vec<PathBuf>,
+}
+
+/// Finds an image. Reads only.
 ///
 /// # Errors
 /// It is not here.
-pub fn layers(host: &Host, image: &Image) -> Result<Vec<PathBuf>, Failure> {
+pub fn find(host: &Host, image: &Image) -> Result<Found, Failure> {
     let fail = |errno, path: Option<&Path>, message| Failure {
         stage: Stage::Mounts,
         errno,
         path: path.map(Path::to_owned),
         message,
     };
-    let image::Source::Rootfs { dir } = &image.source else {
-        return Err(fail(None, None, format!("the image {} is not on this host", image.source)));
+    let source = &image.source;
+    let image::Source::Rootfs { dir } = source else {
+        let found = image::Store::open(&host.root).find(source);
+        let found = found.map_err(|error| fail(None, None, error.to_string()))?;
+        let missing = || {
+            let cure = format!("get it with 'berthctl pull {source}'");
+            fail(None, None, format!("the image {source} is not on this host; {cure}"))
+        };
+        let image::Image { digest, config, layers, .. } = found.ok_or_else(missing)?;
+        return Ok(Found { digest: Some(digest), config, layers });
     };
     let there = host.path(dir);
     match fs::metadata(&there) {
-        Ok(found) if found.is_dir() => Ok(vec![there]),
+        Ok(found) if found.is_dir() => {
+            Ok(Found { digest: None, config: image::Config::default(), layers: vec![there] })
+        }
         Ok(_) => Err(fail(
             Some(libc::ENOTDIR),
             Some(dir),
@@ -230,10 +251,7 @@ fn files(host: &Host, name: &str, machine_id: MachineId) -> Vec<EtcFile> {
 /// Makes `relative` inside the sandbox, with owner and mode of what it will cover in the image; where the image has
 /// nothing there, it is the container's user's.
 fn make_private(cx: &Container<'_>, layers: &[PathBuf], relative: &Path, target: &Path) -> io::Result<()> {
-    let mut model = None;
-    for layer in layers.iter().rev() {
-        model = model.or(Inside::open(layer)?.look(target)?);
-    }
+    let model = Inside::of_layers(layers)?.look(target)?;
     let (uid, gid) = cx.plan.owner();
     let (mode, uid, gid) =
         model.map_or((PRIVATE_MODE, uid, gid), |model| (model.st_mode & 0o7777, model.st_uid, model.st_gid));

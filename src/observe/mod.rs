@@ -96,6 +96,9 @@ pub struct Container {
 pub struct ImageStatus {
     /// As the spec names it.
     pub source: String,
+    /// Of its manifest: which one it is. A directory has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// Mesos's `ContainerStatus` (mesos.proto). What is absent is not known or not so.
@@ -228,7 +231,7 @@ mod tests {
             sandbox: Some("/x".into()),
             log: Some("/x".into()),
             cgroup: text(),
-            image: Some(ImageStatus { source: String::new() }),
+            image: Some(ImageStatus { source: String::new(), digest: text() }),
             isolators: vec![IsolatorStatus { name: String::new(), detail: text(), error: text() }],
             container_status: ContainerStatus {
                 cgroup_info: Some(CgroupInfo { net_cls: Some(NetCls::of(Handle(1), vec!["bpf".to_owned()])) }),

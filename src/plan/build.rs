@@ -10,10 +10,14 @@ use crate::{
     config::Config,
     error::reason,
     host::{Host, users},
+    image,
     inside::Inside,
-    isolators::{Check, Isolator, ORDER, filesystem_linux::layers},
+    isolators::{
+        Check, Isolator, ORDER,
+        filesystem_linux::{Found, find},
+    },
     protocol::{Failure, Stage},
-    spec::{Name, Spec, command},
+    spec::{Name, Spec, command, words::UserWord},
 };
 
 /// Where a program looks for others, if its spec does not say (systemd.exec(5), `$PATH`).
@@ -42,7 +46,9 @@ pub struct Build<'a> {
 /// # Errors
 /// The first thing that the spec asks and that this host cannot give.
 pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
-    let account = account(from)?;
+    let found = from.spec.image.as_ref().map(|image| find(from.host, image)).transpose()?;
+    let account = account(from, found.as_ref())?;
+    let says = found.map(|found| found.config).unwrap_or_default();
     let mut plan = Plan {
         container: from.name.clone(),
         unit: UnitSettings::of(from.spec),
@@ -51,7 +57,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
         tag: None,
         image: None,
         steps: Vec::new(),
-        program: program(from.name, from.spec, &account)?,
+        program: program(from.name, from.spec, &account, &says)?,
         warnings: Vec::new(),
         capabilities: CapabilityWishes::default(),
     };
@@ -66,25 +72,31 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
     let users::Account { uid, gid, groups, .. } = account;
     plan.steps.push(core(Phase::Identity, Action::SetIdentity { uid, gid, groups }));
     plan.steps.push(core(Phase::Identity, Action::SetUmask { mask: from.spec.umask }));
-    let path = from.spec.working_directory.clone().or_else(|| start_in(&plan));
+    let said = says.working_dir.as_deref().map(|path| Path::new("/").join(path));
+    let path = from.spec.working_directory.clone().or(said).or_else(|| start_in(&plan));
     plan.steps.push(core(Phase::Identity, Action::ChangeDirectory { path }));
     plan.compose_capabilities(uid == 0, &from.spec.capabilities, from.host.capabilities());
     plan.steps.sort_by_key(|step| step.phase);
     Ok(plan)
 }
 
-/// Whom the program runs as: by the files of its own root, where it has one.
-fn account(from: Build<'_>) -> Result<users::Account, Failure> {
-    let Some(image) = &from.spec.image else { return users::resolve(&from.spec.identity) };
-    let layers = layers(from.host, image)?;
-    let top = layers.last().map_or_else(|| Path::new("/"), |layer| layer.as_path());
-    let inside = Inside::open(top).map_err(|error| Failure {
+/// Whom the program runs as: by the files of its own root, where it has one; the image says who, if the spec does not.
+fn account(from: Build<'_>, found: Option<&Found>) -> Result<users::Account, Failure> {
+    let Some(Found { config, layers, .. }) = found else { return users::resolve(&from.spec.identity) };
+    let mut identity = from.spec.identity.clone();
+    if let (None, Some(user)) = (&identity.user, &config.user) {
+        let word = user
+            .parse::<UserWord>()
+            .map_err(|complaint| self::config(&format!("the image's User: {}; write user", complaint.message)))?;
+        (identity.user, identity.group) = (Some(word.user), word.group);
+    }
+    let inside = Inside::of_layers(layers).map_err(|error| Failure {
         stage: Stage::Mounts,
         errno: error.raw_os_error(),
-        path: Some(top.to_owned()),
-        message: format!("cannot open the root {}: {}", top.display(), reason(&error)),
+        path: layers.last().cloned(),
+        message: format!("cannot look into the image: {}; was a layer removed by hand?", reason(&error)),
     })?;
-    inside.account(&from.spec.identity)
+    inside.account(&identity)
 }
 
 /// Asks each enabled isolator, and refuses what only a disabled one could give.
@@ -114,9 +126,9 @@ fn start_in(plan: &Plan) -> Option<PathBuf> {
 }
 
 /// The program, with the environment that a service of this user would have (systemd.exec(5)).
-fn program(name: &Name, spec: &Spec, account: &users::Account) -> Result<Program, Failure> {
-    let (executable, argv) = command::resolve(&spec.command, &command::ImageCommand::default())
-        .map_err(|error| config(&error.to_string()))?;
+fn program(name: &Name, spec: &Spec, account: &users::Account, image: &image::Config) -> Result<Program, Failure> {
+    let of_image = command::ImageCommand { entrypoint: image.entrypoint.clone(), cmd: image.cmd.clone() };
+    let (executable, argv) = command::resolve(&spec.command, &of_image).map_err(|error| config(&error.to_string()))?;
     let mut environment = vec![("PATH".to_owned(), DEFAULT_PATH.to_owned())];
     let text = |path: &Path| path.to_string_lossy().into_owned();
     if let Some(user) = &account.name {
@@ -125,7 +137,7 @@ fn program(name: &Name, spec: &Spec, account: &users::Account) -> Result<Program
     environment.extend(account.home.iter().map(|home| ("HOME".to_owned(), text(home))));
     environment.extend(account.shell.iter().map(|shell| ("SHELL".to_owned(), text(shell))));
     environment.push(("BERTH_CONTAINER".to_owned(), name.to_string()));
-    for (key, value) in &spec.environment {
+    for (key, value) in image.env.iter().map(|(key, value)| (key, value)).chain(&spec.environment) {
         set(&mut environment, key, value);
     }
     Ok(Program { executable, argv, environment, init: spec.service.init })

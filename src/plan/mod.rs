@@ -54,6 +54,9 @@ pub struct Plan {
 pub struct Base {
     /// How the spec names it.
     pub source: image::Source,
+    /// Which image it is; a directory is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<image::Digest>,
     /// Its directories, lowest first.
     pub layers: Vec<PathBuf>,
 }

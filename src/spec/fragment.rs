@@ -59,7 +59,7 @@ pub struct Fragment {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct ImageFragment {
-    /// What the root is made from: `rootfs:DIRECTORY`.
+    /// What the root is made from: `docker://`, `oci:`, `oci-archive:`, `docker-archive:` or `rootfs:`.
     pub source: Option<String>,
     /// Whether nothing in it can be changed. Defaults to false.
     pub read_only: Option<bool>,

@@ -6,6 +6,7 @@ use super::{Supervisor, listen::Peer, slot::Slot};
 use crate::{
     config::Config,
     host::Host,
+    image::{self, Source},
     isolators::{Container, Isolator, Shared},
     journal,
     manager::Order,
@@ -236,12 +237,13 @@ struct Task {
 impl Task {
     /// Plans, records, then does; what was done is undone if the rest fails.
     fn run(mut self) -> (Record, Result<Plan, Failure>) {
-        let outcome = self.plan().and_then(|plan| self.carry_out(plan));
+        let outcome = self.hold_images().and_then(|_hold| self.plan().and_then(|plan| self.carry_out(plan)));
         (self.record, outcome)
     }
 
     /// The plan, with the sandbox of this run.
     fn plan(&self) -> Result<Plan, Failure> {
+        self.import()?;
         let mut plan = plan::build(plan::Build {
             name: &self.name,
             spec: &self.spec,
@@ -252,6 +254,27 @@ impl Task {
         let all = self.host.root.sandboxes(&self.name);
         plan.place(&sandbox::locate(&all, self.spec.sandbox, &self.invocation));
         Ok(plan)
+    }
+
+    /// Until the record names the image, nobody may remove it.
+    fn hold_images(&self) -> Result<Option<image::Hold>, Failure> {
+        let stored = self.spec.image.as_ref().filter(|image| !matches!(image.source, Source::Rootfs { .. }));
+        let hold = stored.map(|_| image::Store::open(&self.host.root).hold()).transpose();
+        hold.map_err(|error| prepare_failure(error.to_string()))
+    }
+
+    /// Takes an image that lies on this host as a layout or an archive into the store, where it is not there yet.
+    fn import(&self) -> Result<(), Failure> {
+        let Some(image) = &self.spec.image else { return Ok(()) };
+        if matches!(image.source, Source::Rootfs { .. } | Source::Docker(_)) {
+            return Ok(());
+        }
+        let store = image::Store::open(&self.host.root);
+        let imported = store.find(&image.source).and_then(|found| match found {
+            Some(_) => Ok(()),
+            None => store.import(&image.source, &()).map(drop),
+        });
+        imported.map_err(|error| prepare_failure(error.to_string()))
     }
 
     /// The record first, then the sandbox, then the isolators down their order.

@@ -132,11 +132,10 @@ impl Supervisor {
             sandbox: sandbox.or_else(|| last.and_then(|last| last.sandbox.clone())),
             log: direct.then(|| self.root().log(&slot.name)),
             cgroup: unit.cgroup.clone().filter(|_| !resting),
-            image: record
-                .run
-                .as_ref()
-                .and_then(|run| run.plan.image.as_ref())
-                .map(|base| ImageStatus { source: base.source.to_string() }),
+            image: record.run.as_ref().and_then(|run| run.plan.image.as_ref()).map(|base| ImageStatus {
+                source: base.source.to_string(),
+                digest: base.digest.as_ref().map(ToString::to_string),
+            }),
             isolators,
             container_status,
         }

@@ -70,8 +70,11 @@ fn world(script: &str, top: Top, binds: Vec<Bind>, spoil: impl Fn(&Path)) -> Wor
     let files =
         vec![file("hosts", "127.0.0.1 localhost\n"), file("hostname", "inner\n"), file("resolv.conf", "# own\n")];
     let inner = (top != Top::ReadOnly).then(|| PathBuf::from(sandbox::INSIDE));
-    world.plan.image =
-        Some(Base { source: format!("rootfs:{}", image.display()).parse().unwrap(), layers: layers.clone() });
+    world.plan.image = Some(Base {
+        source: format!("rootfs:{}", image.display()).parse().unwrap(),
+        digest: None,
+        layers: layers.clone(),
+    });
     world.plan.namespaces.extend([Namespace::Uts, Namespace::Cgroup]);
     let steps = &mut world.plan.steps;
     steps.retain(|step| step.action != Action::MountProc);

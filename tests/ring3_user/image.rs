@@ -11,6 +11,8 @@ pub const TRIALS: &[Test] = &[
     ("exec_in_a_root_knows_its_users", exec_in_a_root_knows_its_users),
     ("an_init_needs_nothing_in_a_root", an_init_needs_nothing_in_a_root),
     ("a_missing_root_is_said", a_missing_root_is_said),
+    ("an_image_of_layers_runs_as_it_says", an_image_of_layers_runs_as_it_says),
+    ("an_image_that_is_not_here_is_said", an_image_that_is_not_here_is_said),
     ("an_image_needs_both_isolators", an_image_needs_both_isolators),
 ];
 
@@ -105,6 +107,46 @@ fn a_missing_root_is_said(suite: Suite) {
     let state = host.wait_state("root-f", "failed");
     let message = state["error"]["message"].as_str().unwrap();
     assert!(message.contains("/srv/nothing") && message.contains("create it"), "{state}");
+}
+
+/// Makes the OCI layout `/srv/layout` of `/srv/lower` and `/srv/upper`.
+const LAYOUT: &str = r#"
+set -e
+cd /srv; mkdir -p layout/blobs/sha256
+blob() { sum=$(sha256sum $1 | cut -d' ' -f1); cp $1 layout/blobs/sha256/$sum; echo $sum; }
+entry() { printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%s}' $1 $2 $(stat -c %s layout/blobs/sha256/$2); }
+tar -C lower -cf lower.tar .; tar -C upper -cf upper.tar .
+lower=$(blob lower.tar); upper=$(blob upper.tar)
+printf '{"architecture":"%s","os":"linux","config":{"Entrypoint":["/bin/sh","-c"],"Cmd":["id -u; id -G; echo $A $B; readlink /proc/self/cwd; cat /which; ls /gone 2>&1; true"],"Env":["A=image","B=image"],"User":"web","WorkingDir":"/work/here","Healthcheck":{"Test":["CMD","true"]}},"rootfs":{"type":"layers","diff_ids":["sha256:%s","sha256:%s"]}}' $(dpkg --print-architecture) $lower $upper > config
+config=$(blob config)
+printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":%s,"layers":[%s,%s]}' "$(entry config.v1+json $config)" "$(entry layer.v1.tar $lower)" "$(entry layer.v1.tar $upper)" > manifest
+printf '{"schemaVersion":2,"manifests":[%s]}' "$(entry manifest.v1+json $(blob manifest))" > layout/index.json
+printf '{"imageLayoutVersion":"1.0.0"}' > layout/oci-layout
+"#;
+
+fn an_image_of_layers_runs_as_it_says(suite: Suite) {
+    let host = Berth::shared(suite);
+    tree(&host, "/srv/lower");
+    host.ok("cp -L $(command -v readlink) /srv/lower/bin; touch /srv/lower/gone; echo lower > /srv/lower/which; \
+             mkdir -p /srv/upper/etc; echo upper > /srv/upper/which; touch /srv/upper/.wh.gone; \
+             echo 'web:x:5000:5001::/:' > /srv/upper/etc/passwd");
+    host.write("/srv/layout.sh", LAYOUT);
+    host.ok("sh /srv/layout.sh");
+    let toml = "environment = { B = \"spec\" }\n[image]\nsource = \"oci:/srv/layout\"\n";
+    let said = host.output_of("layers", &format!("{toml}{ONCE}"));
+    assert!(said.starts_with("5000\n5001 77\nimage spec\n/work/here\nupper\n"), "{said}");
+    assert!(said.contains("/gone"), "{said}");
+    let check = host.berthctl("plan layers");
+    assert!(check.stdout.contains("Healthcheck is not run"), "{check}");
+}
+
+fn an_image_that_is_not_here_is_said(suite: Suite) {
+    let host = Berth::shared(suite);
+    let toml = "[image]\nsource = \"docker://registry.example.org/none:1\"\n";
+    host.drop_spec("root-h", &format!("{toml}{ONCE}"));
+    let state = host.wait_state("root-h", "failed");
+    let message = state["error"]["message"].as_str().unwrap();
+    assert!(message.contains("berthctl pull docker://registry.example.org/none:1"), "{state}");
 }
 
 fn an_image_needs_both_isolators(suite: Suite) {

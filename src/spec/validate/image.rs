@@ -11,16 +11,14 @@ use crate::{
 pub fn image(fragment: Option<ImageFragment>, report: &mut Report<'_>) -> Option<Image> {
     let ImageFragment { source, read_only, writable } = fragment?;
     let Some(source) = source else {
-        report.error("image", Complaint::new("source is missing").help("write source = \"rootfs:/a/directory\""));
+        report.error(
+            "image",
+            Complaint::new("source is missing").help("write source = \"docker://NAME:TAG\" or \"rootfs:/a/directory\""),
+        );
         return None;
     };
     let source = match source.parse::<Source>() {
-        Ok(source @ Source::Rootfs { .. }) => source,
-        Ok(_) => {
-            let help = "unpack it to a directory (umoci unpack) and write \"rootfs:DIRECTORY\"";
-            report.error("image.source", Complaint::new("a start takes a root from `rootfs:` alone").help(help));
-            return None;
-        }
+        Ok(source) => source,
         Err(error) => {
             report.error("image.source", Complaint::new(error.message).help(error.help));
             return None;
@@ -31,6 +29,10 @@ pub fn image(fragment: Option<ImageFragment>, report: &mut Report<'_>) -> Option
         let complaint = Complaint::new("a root that is `read_only` is not `writable`");
         report.conflict("image.writable", "image.read_only", complaint);
         writable = false;
+    }
+    if writable && !matches!(source, Source::Rootfs { .. }) {
+        let complaint = Complaint::new("an image is shared and cannot be changed; only a `rootfs:` is `writable`");
+        report.error("image.writable", complaint.help("leave it out: changes go to a directory of the run's own"));
     }
     Some(Image { source, read_only, writable })
 }

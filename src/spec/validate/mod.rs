@@ -14,11 +14,12 @@ use serde::Deserialize;
 
 use super::{
     Command, HandleChoice, Identity, Name, Namespaces, Network, Share, Spec,
-    command::{ImageCommand, resolve},
+    command::{CommandError, ImageCommand, resolve},
     fragment::{Fragment, NamespacesFragment, NetworkFragment},
     words::{CommandWord, UserWord},
 };
 use crate::{
+    image::Source,
     root::Layer,
     source::{Complaint, KeyPath, Part, Stack, dotted},
 };
@@ -55,7 +56,10 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         report.error_at(&error.path, Part::Value, Complaint::new(error.kind.to_string()));
         Fragment::default()
     });
-    let command = command(fragment.command, draft.whole && !draft.stack.failed(&dotted("command")), &mut report);
+    let image = image::image(fragment.image, &mut report);
+    let of_image = image.as_ref().is_some_and(|image| !matches!(image.source, Source::Rootfs { .. }));
+    let checked = draft.whole && !draft.stack.failed(&dotted("command"));
+    let command = command(fragment.command, checked, of_image, &mut report);
     let mut service = service::service(fragment.service.unwrap_or_default(), &mut report);
     let namespaces = namespaces(fragment.namespaces.unwrap_or_default(), &mut report);
     if service.init && namespaces.pid == Some(Share::Host) {
@@ -64,7 +68,6 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         report.conflict("service.init", "namespaces.pid", complaint);
         service.init = false;
     }
-    let image = image::image(fragment.image, &mut report);
     let hostname = image::hostname(fragment.hostname, image.is_some(), &mut report);
     let machine_id = image::machine_id(fragment.machine_id, image.is_some(), &mut report);
     let spec = Spec {
@@ -98,7 +101,7 @@ fn description(description: Option<String>, report: &mut Report<'_>) -> Option<S
 }
 
 /// What runs. Without an image it must name a program, where it is `needed` and not wrong already.
-fn command(word: Option<CommandWord>, needed: bool, report: &mut Report<'_>) -> Command {
+fn command(word: Option<CommandWord>, needed: bool, of_image: bool, report: &mut Report<'_>) -> Command {
     let missing = Command { shell: false, value: None, arguments: Vec::new() };
     let written = word.is_some();
     let CommandWord { command, table } = word.unwrap_or(CommandWord { command: missing, table: false });
@@ -106,7 +109,9 @@ fn command(word: Option<CommandWord>, needed: bool, report: &mut Report<'_>) -> 
         return command;
     }
     let help = "write command = [\"/path/to/program\", \"argument\"]";
-    if let Err(error) = resolve(&command, &ImageCommand::default()) {
+    // What an image says is known when it is here.
+    let unknown = |error: &CommandError| of_image && *error == CommandError::NoExecutable;
+    if let Some(error) = resolve(&command, &ImageCommand::default()).err().filter(|error| !unknown(error)) {
         let complaint = Complaint::new(error.to_string()).help(help);
         if written { report.error("command", complaint) } else { report.missing("command", complaint) }
     }
