@@ -260,11 +260,16 @@ fn stop_all(new: &[PathBuf]) -> Result<()> {
         }
     }
     let units: Vec<String> = units.into_iter().collect();
-    // systemctl fails over what is not loaded.
+    let units = units.join(" ");
+    // systemctl fails over what is not loaded. A container whose restart was due in this moment brings berthd back with
+    // it: once more then.
     sh(&format!(
         "kill=/sys/fs/cgroup/berth.slice/cgroup.kill; [ ! -e $kill ] || echo 1 >$kill; \
-         systemctl stop {} berth.slice 2>/dev/null || true",
-        units.join(" ")
+         for again in 1 2 3 4 5; do \
+             systemctl stop {units} berth.slice 2>/dev/null; \
+             systemctl list-units --plain --no-legend --state active,activating,deactivating 'berth@*' 'berthd.*' | \
+                 grep -q . || exit 0; \
+         done; echo 'berth does not stop' >&2; exit 1"
     ))
 }
 
