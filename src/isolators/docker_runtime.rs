@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::{Check, Isolator, Refusal, Support, filesystem_linux::find};
+use super::{Check, Isolator, Refusal, Support, filesystem_linux::Found};
 use crate::{
     host::Host,
     image,
@@ -34,10 +34,8 @@ impl Isolator for DockerRuntime {
     }
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
-        let Some(image) = &cx.spec.image else { return Ok(()) };
-        let failed = |failure| Refusal { isolator: NAME, key: Some("image.source"), failure };
-        let config = find(cx.host, image).map_err(failed)?.config;
-        plan.warnings.extend(warnings(&config));
+        let Some((image, Found { config, .. })) = cx.spec.image.as_ref().zip(cx.found) else { return Ok(()) };
+        plan.warnings.extend(warnings(config));
         let said = config.working_dir.as_deref().map(|path| Path::new("/").join(path));
         if let Some(path) = cx.spec.working_directory.clone().or(said).filter(|_| !image.read_only) {
             let action = Action::MakeDirectory { path };

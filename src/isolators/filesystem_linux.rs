@@ -48,8 +48,7 @@ impl Isolator for FilesystemLinux {
     }
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
-        let Some(image) = &cx.spec.image else { return Ok(()) };
-        let Found { digest, layers, .. } = find(cx.host, image).map_err(|failure| refusal("image.source", failure))?;
+        let Some((image, Found { digest, layers, .. })) = cx.spec.image.as_ref().zip(cx.found) else { return Ok(()) };
         for volume in &cx.spec.volumes {
             check_volume(cx.host, volume)?;
         }
@@ -59,14 +58,14 @@ impl Isolator for FilesystemLinux {
             _ => Top::Upper,
         };
         plan.namespaces.extend([Namespace::Mount, Namespace::Uts, Namespace::Cgroup]);
-        plan.image = Some(Base { source: image.source.clone(), digest, layers: layers.clone() });
+        plan.image = Some(Base { source: image.source.clone(), digest: digest.clone(), layers: layers.clone() });
         let name = cx.spec.hostname.clone().unwrap_or_else(|| plan.container.to_string());
         let mut binds: Vec<Bind> = cx.spec.volumes.iter().map(bind_of).collect();
         binds.sort_by_key(|bind| bind.target.components().count());
         let sandbox = (top != Top::ReadOnly).then(|| PathBuf::from(sandbox::INSIDE));
         let files = files(cx.host, &name, cx.spec.machine_id);
         let mut step = |phase, action| plan.steps.push(Step { isolator: NAME.to_owned(), phase, action });
-        step(Phase::Namespaces, Action::EnterRoot { layers, top, sandbox, files, binds });
+        step(Phase::Namespaces, Action::EnterRoot { layers: layers.clone(), top, sandbox, files, binds });
         // 64 bytes are all that the kernel takes; what is longer is the file's name.
         let name = name.chars().take(64).collect();
         step(Phase::Namespaces, Action::SetHostname { name });

@@ -171,6 +171,8 @@ pub struct Check<'a> {
     pub config: &'a Config,
     /// Where the sandboxes of this container lie.
     pub sandboxes: &'a Path,
+    /// The spec's image, if it has one: looked up once, since a tag may become another image meanwhile.
+    pub found: Option<&'a filesystem_linux::Found>,
 }
 
 /// A container about to start.

@@ -192,6 +192,14 @@ pub enum Active {
     Deactivating,
 }
 
+impl Active {
+    /// Whether nothing of the unit runs, nor is about to.
+    #[must_use]
+    pub fn is_at_rest(self) -> bool {
+        matches!(self, Self::Inactive | Self::Failed)
+    }
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

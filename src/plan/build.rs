@@ -48,7 +48,8 @@ pub struct Build<'a> {
 pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
     let found = from.spec.image.as_ref().map(|image| find(from.host, image)).transpose()?;
     let account = account(from, found.as_ref())?;
-    let says = found.map(|found| found.config).unwrap_or_default();
+    let nothing = image::Config::default();
+    let says = found.as_ref().map_or(&nothing, |found| &found.config);
     let mut plan = Plan {
         container: from.name.clone(),
         unit: UnitSettings::of(from.spec),
@@ -57,11 +58,11 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
         tag: None,
         image: None,
         steps: Vec::new(),
-        program: program(from.name, from.spec, &account, &says)?,
+        program: program(from.name, from.spec, &account, says)?,
         warnings: Vec::new(),
         capabilities: CapabilityWishes::default(),
     };
-    isolate(from, &mut plan)?;
+    isolate(from, found.as_ref(), &mut plan)?;
     if plan.program.init && !plan.namespaces.contains(&Namespace::Pid) {
         return Err(config("init = true needs a pid namespace of the container's own (namespaces.pid = \"private\")"));
     }
@@ -100,9 +101,9 @@ fn account(from: Build<'_>, found: Option<&Found>) -> Result<users::Account, Fai
 }
 
 /// Asks each enabled isolator, and refuses what only a disabled one could give.
-fn isolate(from: Build<'_>, plan: &mut Plan) -> Result<(), Failure> {
+fn isolate(from: Build<'_>, found: Option<&Found>, plan: &mut Plan) -> Result<(), Failure> {
     let sandboxes = from.host.root.sandboxes(from.name);
-    let check = Check { spec: from.spec, host: from.host, config: from.config, sandboxes: &sandboxes };
+    let check = Check { spec: from.spec, host: from.host, config: from.config, sandboxes: &sandboxes, found };
     for isolator in ORDER {
         let name = isolator.name();
         if from.enabled.iter().any(|enabled| enabled.name() == name) {

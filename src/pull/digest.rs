@@ -1,11 +1,8 @@
 //! SHA-256 of what comes.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 
-/// What stands before the digits.
-const ALGORITHM: &str = "sha256:";
+use crate::image::Digest;
 
 /// A digest in the making.
 #[derive(Debug, Default, Clone)]
@@ -19,12 +16,7 @@ impl Hasher {
 
     /// The digest as text: `sha256:HEX`.
     pub fn finish(self) -> String {
-        let mut text = ALGORITHM.to_owned();
-        for byte in self.0.finalize() {
-            // A String takes everything.
-            let _ = write!(text, "{byte:02x}");
-        }
-        text
+        Digest::of_hash(&self.0.finalize().into()).to_string()
     }
 }
 
@@ -37,9 +29,8 @@ pub fn of(bytes: &[u8]) -> String {
 
 /// The digits of a digest, which are a file's name in a layout; none where it is not one that berth takes.
 pub fn digits(digest: &str) -> Option<&str> {
-    let digits = digest.strip_prefix(ALGORITHM)?;
-    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    (digits.len() == 64 && digits.bytes().all(is_digit)).then_some(digits)
+    digest.parse::<Digest>().ok()?;
+    digest.strip_prefix("sha256:")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 use super::{Supervisor, decide, slot::Slot};
 use crate::{
     isolators::{ORDER, Recorded, Shared},
-    manager::{Active, Unit},
+    manager::Unit,
     root::Root,
     spec::Name,
     state::{Ended, Record, Run, sandbox},
@@ -182,7 +182,7 @@ impl Supervisor {
         let (mut in_use, mut unsure) = (Vec::new(), Vec::new());
         for slot in self.slots.borrow().values() {
             let run = slot.record.borrow().run.as_ref().map(|run| run.sandbox.clone());
-            let idle = matches!(slot.unit.borrow().active, Active::Inactive | Active::Failed);
+            let idle = slot.unit.borrow().active.is_at_rest();
             if slot.launching.get() || (run.is_none() && !idle) {
                 unsure.push(self.root().sandboxes(&slot.name));
             }

@@ -108,7 +108,7 @@ impl Supervisor {
     fn container(&self, slot: &Slot) -> Container {
         let (record, unit) = (slot.record.borrow(), slot.unit.borrow());
         let state = self.lifecycle(slot);
-        let resting = matches!(unit.active, Active::Inactive | Active::Failed);
+        let resting = unit.active.is_at_rest();
         let last = record.last.as_ref();
         let sandbox = record.run.as_ref().map(|run| run.sandbox.clone());
         let direct = self.manager.kind() == Kind::Direct;

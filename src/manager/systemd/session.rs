@@ -15,7 +15,7 @@ use super::{
     unit::{self, Properties},
 };
 use crate::{
-    manager::{Active, Batch, Event, Events, Job, JobError, JobVerb, Order, Unit},
+    manager::{Batch, Event, Events, Job, JobError, JobVerb, Order, Unit},
     root::Root,
     spec::Name,
 };
@@ -267,7 +267,7 @@ impl<'a> Session<'a> {
             Err(error) if is_lost(&error) => return Err(error),
             Err(_) => Unit::default(),
         };
-        if matches!(unit.active, Active::Inactive | Active::Failed) {
+        if unit.active.is_at_rest() {
             self.busy.remove(name);
         } else {
             self.busy.insert(name.clone());

@@ -86,7 +86,7 @@ pub fn says_busy(signal: &Message) -> bool {
     let body = signal.body();
     let Ok((_, changed, _)) = body.deserialize::<(&str, HashMap<&str, Value<'_>>, Vec<&str>)>() else { return false };
     let word = changed.get("ActiveState").and_then(|value| <&str>::try_from(value).ok());
-    word.is_some_and(|word| !matches!(active(word), Active::Inactive | Active::Failed))
+    word.is_some_and(|word| !active(word).is_at_rest())
 }
 
 /// Microseconds of CLOCK_REALTIME; 0 is never.
