@@ -19,6 +19,7 @@ use crate::{
     protocol::{Failure, Stage},
     spec::{Image, MachineId, Spec, Volume, VolumeMode},
     state::sandbox::{self, Beneath},
+    sys::mount,
 };
 
 /// See the module.
@@ -52,6 +53,7 @@ impl Isolator for FilesystemLinux {
         for volume in &cx.spec.volumes {
             check_volume(cx.host, volume)?;
         }
+        check_layers(layers)?;
         let top = match (image.read_only, image.writable) {
             (true, _) => Top::ReadOnly,
             (_, true) => Top::Writable,
@@ -216,6 +218,18 @@ fn check_volume(host: &Host, volume: &Volume) -> Result<(), Refusal> {
     })
 }
 
+/// What overlayfs would only call an invalid argument.
+fn check_layers(layers: &[PathBuf]) -> Result<(), Refusal> {
+    let count = layers.len();
+    if count <= mount::MOST_LAYERS {
+        return Ok(());
+    }
+    let most = mount::MOST_LAYERS;
+    let message =
+        format!("the image has {count} layers, and overlayfs stacks no more than {most}; build it with fewer");
+    Err(refusal("image.source", Failure { stage: Stage::Mounts, errno: None, path: None, message }))
+}
+
 /// The bind that shows a volume.
 fn bind_of(volume: &Volume) -> Bind {
     let source = match volume.host_path.is_absolute() {
@@ -255,4 +269,18 @@ fn make_private(cx: &Container<'_>, layers: &[PathBuf], relative: &Path, target:
     let (mode, uid, gid) =
         model.map_or((PRIVATE_MODE, uid, gid), |model| (model.st_mode & 0o7777, model.st_uid, model.st_gid));
     Beneath::open(cx.sandbox)?.make_dir(relative, mode, uid, gid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_layers_than_overlayfs_stacks_are_refused() {
+        let layers = |count| vec![PathBuf::from("/layer"); count];
+        assert!(check_layers(&layers(mount::MOST_LAYERS)).is_ok());
+        let refusal = check_layers(&layers(mount::MOST_LAYERS + 1)).unwrap_err();
+        assert_eq!(refusal.key, Some("image.source"));
+        assert!(refusal.failure.message.contains("501 layers"), "{refusal:?}");
+    }
 }

@@ -29,7 +29,7 @@ use crate::{
     plan::{Bind, EtcFile, Namespace, Plan, Top},
     protocol::{Failure, Stage},
     state::sandbox,
-    sys::mount::{self, Denied, Depth},
+    sys::mount::{self, Denied, Depth, LayerOptions},
 };
 
 /// What a root is made of; see `Action::EnterRoot`.
@@ -76,15 +76,20 @@ pub(super) fn enter(parts: &Parts<'_>, plan: &Plan) -> Result<(), Failure> {
 fn tree(parts: &Parts<'_>, own: &Path) -> Result<OwnedFd, Failure> {
     let overlay = |upper: Option<&Path>| {
         let layers: Vec<&Path> = parts.layers.iter().map(PathBuf::as_path).collect();
-        mount::overlay(&layers, upper.map(|upper| (upper, own.join("work"))).as_ref().map(|(u, w)| (*u, w.as_path())))
+        let work = own.join("work");
+        mount::overlay(
+            &layers,
+            upper.map(|upper| (upper, work.as_path())),
+            &own.join("root"),
+            LayerOptions::of_kernel(),
+        )
     };
     let made = match (parts.top, parts.layers) {
         (Top::Upper, _) => overlay(Some(&own.join("upper"))),
         (Top::ReadOnly | Top::Writable, [layer]) => open(layer).and_then(mount::clone_one),
         _ => overlay(None),
     };
-    let cure = "see dmesg; a kernel older than 6.6 stacks no more than some ten layers, and an overlay lies on a \
-                filesystem that can hold one (ext4, xfs, btrfs, tmpfs)";
+    let cure = "see dmesg; an overlay lies on a filesystem that can hold one (ext4, xfs, btrfs, tmpfs)";
     let closed = made.and_then(|tree| {
         // Before anybody sees it: what is not there cannot be made for berth either.
         if parts.top == Top::ReadOnly {
