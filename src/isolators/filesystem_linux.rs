@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Check, Container, Isolator, Recorded, Refusal, Support};
+use super::{Check, Container, Isolator, Recorded, Refusal, Support, docker_runtime};
 use crate::{
     error::reason,
     host::Host,
@@ -49,7 +49,7 @@ impl Isolator for FilesystemLinux {
     }
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
-        let Some((image, Found { digest, layers, .. })) = cx.spec.image.as_ref().zip(cx.found) else { return Ok(()) };
+        let Some((image, found @ Found { layers, .. })) = cx.spec.image.as_ref().zip(cx.found) else { return Ok(()) };
         for volume in &cx.spec.volumes {
             check_volume(cx.host, volume)?;
         }
@@ -60,7 +60,7 @@ impl Isolator for FilesystemLinux {
             _ => Top::Upper,
         };
         plan.namespaces.extend([Namespace::Mount, Namespace::Uts, Namespace::Cgroup]);
-        plan.image = Some(Base { source: image.source.clone(), digest: digest.clone(), layers: layers.clone() });
+        plan.image = Some(found.base(image));
         let name = cx.spec.hostname.clone().unwrap_or_else(|| plan.container.to_string());
         let mut binds: Vec<Bind> = cx.spec.volumes.iter().map(bind_of).collect();
         binds.sort_by_key(|bind| bind.target.components().count());
@@ -116,9 +116,8 @@ impl Isolator for FilesystemLinux {
         let volumes: String = binds
             .iter()
             .map(|bind| {
-                let (Source::Host(from) | Source::Sandbox(from)) = &bind.source;
                 let mode = if bind.read_only { " (read-only)" } else { "" };
-                format!(", {} from {}{mode}", bind.target.display(), from.display())
+                format!(", {} from {}{mode}", bind.target.display(), bind.source.path().display())
             })
             .collect();
         Ok(Some(format!("root {} ({how}){volumes}", base.source)))
@@ -155,6 +154,20 @@ pub struct Found {
     pub config: image::Config,
     /// The directories that it is made of, lowest first.
     pub layers: Vec<PathBuf>,
+}
+
+impl Found {
+    /// What a plan keeps of it.
+    fn base(&self, image: &Image) -> Base {
+        Base {
+            source: image.source.clone(),
+            digest: self.digest.clone(),
+            layers: self.layers.clone(),
+            stop_signal: docker_runtime::stop_signal(&self.config),
+            exposed_ports: self.config.exposed_ports.clone(),
+            labels: self.config.labels.clone(),
+        }
+    }
 }
 
 /// Finds an image. Reads only.
@@ -268,7 +281,7 @@ fn make_private(cx: &Container<'_>, layers: &[PathBuf], relative: &Path, target:
     let (uid, gid) = cx.plan.owner();
     let (mode, uid, gid) =
         model.map_or((PRIVATE_MODE, uid, gid), |model| (model.st_mode & 0o7777, model.st_uid, model.st_gid));
-    Beneath::open(cx.sandbox)?.make_dir(relative, mode, uid, gid)
+    Beneath::open(cx.sandbox)?.make_dir(relative, mode, uid, gid).map(drop)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{
     image,
     inside::Inside,
     isolators::{
-        Check, Isolator, ORDER,
+        Check, Isolator, ORDER, docker_runtime,
         filesystem_linux::{Found, find},
     },
     protocol::{Failure, Stage},
@@ -52,7 +52,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
     let says = found.as_ref().map_or(&nothing, |found| &found.config);
     let mut plan = Plan {
         container: from.name.clone(),
-        unit: UnitSettings::of(from.spec),
+        unit: UnitSettings::of(from.spec, docker_runtime::stop_signal(says)),
         namespaces: BTreeSet::new(),
         sandbox: None,
         tag: None,

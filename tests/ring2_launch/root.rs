@@ -2,6 +2,7 @@
 #![allow(clippy::missing_docs_in_private_items, reason = "the name of a case is its sentence")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
@@ -57,7 +58,7 @@ fn copy(file: &Path, directory: &Path) {
 }
 
 /// A world whose container runs a script in a root of its own, which `spoil` has had in its hands.
-fn world(script: &str, top: Top, binds: Vec<Bind>, spoil: impl Fn(&Path)) -> World {
+pub fn world(script: &str, top: Top, binds: Vec<Bind>, spoil: impl Fn(&Path)) -> World {
     let mut world = World::script(script);
     let disk = world.at("disk");
     fs::create_dir(&disk).unwrap();
@@ -78,6 +79,9 @@ fn world(script: &str, top: Top, binds: Vec<Bind>, spoil: impl Fn(&Path)) -> Wor
         source: format!("rootfs:{}", image.display()).parse().unwrap(),
         digest: None,
         layers: layers.clone(),
+        stop_signal: None,
+        exposed_ports: Vec::new(),
+        labels: BTreeMap::new(),
     });
     world.plan.namespaces.extend([Namespace::Uts, Namespace::Cgroup]);
     let steps = &mut world.plan.steps;
@@ -100,7 +104,8 @@ fn said(script: &str, top: Top) -> String {
     world(script, top, vec![], |_| ()).launch().output()
 }
 
-fn bind(source: Source, target: &str, read_only: bool) -> Bind {
+/// One bind.
+pub fn bind(source: Source, target: &str, read_only: bool) -> Bind {
     Bind { source, target: target.into(), read_only }
 }
 

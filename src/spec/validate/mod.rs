@@ -27,6 +27,7 @@ use crate::{
 pub use capabilities::beyond_bounding;
 pub use report::Report;
 pub use text::absolute;
+pub use volumes::kernel_tree;
 
 /// The default umask.
 const UMASK: u32 = 0o022;
