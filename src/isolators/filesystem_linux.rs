@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Check, Container, Isolator, Recorded, Refusal, Support, volume};
+use super::{Check, Container, Isolator, Recorded, Refusal, Support, docker_runtime, volume};
 use crate::{
     error::reason,
     host::Host,
@@ -18,6 +18,7 @@ use crate::{
     protocol::{Failure, Stage},
     spec::{Image, MachineId, Spec, VolumeSource},
     state::sandbox,
+    sys::mount,
 };
 
 /// See the module.
@@ -44,14 +45,15 @@ impl Isolator for FilesystemLinux {
     }
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
-        let Some((image, Found { digest, layers, .. })) = cx.spec.image.as_ref().zip(cx.found) else { return Ok(()) };
+        let Some((image, found @ Found { layers, .. })) = cx.spec.image.as_ref().zip(cx.found) else { return Ok(()) };
+        check_layers(layers).map_err(|failure| Refusal { isolator: NAME, key: Some("image.source"), failure })?;
         let top = match (image.read_only, image.writable) {
             (true, _) => Top::ReadOnly,
             (_, true) => Top::Writable,
             _ => Top::Upper,
         };
         plan.namespaces.extend([Namespace::Mount, Namespace::Uts, Namespace::Cgroup]);
-        plan.image = Some(Base { source: image.source.clone(), digest: digest.clone(), layers: layers.clone() });
+        plan.image = Some(found.base(image));
         let name = cx.spec.hostname.clone().unwrap_or_else(|| plan.container.to_string());
         let sandbox = (top != Top::ReadOnly).then(|| PathBuf::from(sandbox::INSIDE));
         let files = files(cx.host, &name, cx.spec.machine_id);
@@ -100,9 +102,9 @@ impl Isolator for FilesystemLinux {
             Top::ReadOnly => "read-only",
             Top::Writable => "writable",
         };
-        let memory = volume::status(&cx.run.plan, |source| matches!(source, Source::Tmpfs { .. }));
-        let memory = memory.map(|volumes| format!(", {volumes}")).unwrap_or_default();
-        Ok(Some(format!("root {} ({how}){memory}", base.source)))
+        let ours = |source: &Source| matches!(source, Source::Tmpfs { .. } | Source::Populated(_));
+        let volumes = volume::status(&cx.run.plan, ours).map(|all| format!(", {all}")).unwrap_or_default();
+        Ok(Some(format!("root {} ({how}){volumes}", base.source)))
     }
 
     fn cleanup(&self, cx: &Recorded<'_>) -> Result<(), String> {
@@ -143,7 +145,34 @@ pub struct Found {
 /// # Errors
 /// It is not here.
 pub fn find_source(host: &Host, source: &image::Source) -> Result<Found, Failure> {
-    find(host, &Image { source: source.clone(), read_only: true, writable: false })
+    let found = find(host, &Image { source: source.clone(), read_only: true, writable: false })?;
+    check_layers(&found.layers).map(|()| found)
+}
+
+/// What overlayfs would only call an invalid argument.
+fn check_layers(layers: &[PathBuf]) -> Result<(), Failure> {
+    let count = layers.len();
+    if count <= mount::MOST_LAYERS {
+        return Ok(());
+    }
+    let most = mount::MOST_LAYERS;
+    let message =
+        format!("the image has {count} layers, and overlayfs stacks no more than {most}; build it with fewer");
+    Err(Failure { stage: Stage::Mounts, errno: None, path: None, message })
+}
+
+impl Found {
+    /// What a plan keeps of it.
+    fn base(&self, image: &Image) -> Base {
+        Base {
+            source: image.source.clone(),
+            digest: self.digest.clone(),
+            layers: self.layers.clone(),
+            stop_signal: docker_runtime::stop_signal(&self.config),
+            exposed_ports: self.config.exposed_ports.clone(),
+            labels: self.config.labels.clone(),
+        }
+    }
 }
 
 /// Finds an image. Reads only.
@@ -206,4 +235,17 @@ fn files(host: &Host, name: &str, machine_id: MachineId) -> Vec<EtcFile> {
             .push(file("machine-id", format!("{}\n", crate::spec::short_hash(format!("{host_id}{name}").as_bytes())))),
     }
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_layers_than_overlayfs_stacks_are_refused() {
+        let layers = |count| vec![PathBuf::from("/layer"); count];
+        assert!(check_layers(&layers(mount::MOST_LAYERS)).is_ok());
+        let failure = check_layers(&layers(mount::MOST_LAYERS + 1)).unwrap_err();
+        assert!(failure.message.contains("501 layers"), "{failure:?}");
+    }
 }

@@ -20,7 +20,7 @@ use crate::{
     plan::{Bind, Made, Plan, Source},
     protocol::{Failure, Stage},
     spec::{Bytes, MountOption, Propagation},
-    sys::mount::{self, Denied, Depth},
+    sys::mount::{self, Denied, Depth, LayerOptions},
 };
 
 /// The volumes whose mounts the host sees too: opened while the mounts of this namespace are still peers of the host's.
@@ -48,7 +48,8 @@ pub(super) fn bind_all(binds: &[Bind], plan: &Plan, peers: &mut Peers) -> Result
     let sandbox = sandbox.map_err(|error| {
         failure(Stage::Mounts, "open the sandbox", plan.sandbox.as_deref(), &error, "does something remove it?")
     })?;
-    let places = Places { binds, trees: &trees, sandbox: sandbox.as_ref(), inside: None };
+    let refs: Vec<&OwnedFd> = trees.iter().collect();
+    let places = Places { binds, trees: &refs, sandbox: sandbox.as_ref(), inside: None };
     binds.iter().zip(&trees).try_for_each(|(bind, tree)| attach(bind, tree, &places))
 }
 
@@ -78,16 +79,16 @@ fn tree(bind: &Bind, plan: &Plan) -> Result<OwnedFd, Failure> {
         (Source::Tmpfs { size, ownership }, _) => {
             return tmpfs(*size, *ownership, plan).map_err(|error| unusable(bind, &error));
         }
-        (Source::Image { layers, .. }, None) => return image(layers).map_err(|error| unusable(bind, &error)),
+        (Source::Image { layers, .. }, None) => return image(layers, sandbox).map_err(|error| unusable(bind, &error)),
         (Source::Image { layers, .. }, Some(subpath)) => {
-            let whole = image(layers).map_err(|error| unusable(bind, &error))?;
+            let whole = image(layers, sandbox).map_err(|error| unusable(bind, &error))?;
             return part_of(&whole, subpath, sandbox).map_err(|error| unopened(bind, &error));
         }
         (Source::Host(path) | Source::Created { path, .. }, None) => open_path(path),
         (Source::Host(path) | Source::Created { path, .. }, Some(subpath)) => {
             open_path(path).and_then(|whole| resolve_beneath(whole, subpath))
         }
-        (Source::Sandbox(path), _) => open_beneath(sandbox, path),
+        (Source::Sandbox(path) | Source::Populated(path), _) => open_beneath(sandbox, path),
     };
     let source = opened.map_err(|error| unopened(bind, &error))?;
     mount::clone_tree(source).map_err(|error| unusable(bind, &error))
@@ -104,10 +105,14 @@ fn tmpfs(size: Option<Bytes>, Made { mode, owner }: Made, plan: &Plan) -> io::Re
 }
 
 /// The layers of an image, which nobody can write to.
-fn image(layers: &[PathBuf]) -> io::Result<OwnedFd> {
-    match layers {
+fn image(layers: &[PathBuf], sandbox: Option<&Path>) -> io::Result<OwnedFd> {
+    let layers: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
+    match layers.as_slice() {
         [layer] => open_path(layer).and_then(mount::clone_one),
-        layers => mount::overlay(&layers.iter().map(PathBuf::as_path).collect::<Vec<_>>(), None),
+        layers => {
+            let place = sandbox.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
+            mount::overlay(layers, None, place, LayerOptions::of_kernel())
+        }
     }
 }
 
@@ -137,7 +142,7 @@ fn unopened(bind: &Bind, error: &io::Error) -> Failure {
 /// A source of which there is no mount.
 fn unusable(bind: &Bind, error: &io::Error) -> Failure {
     let cure = match &bind.source {
-        Source::Image { .. } => "see dmesg; a kernel older than 6.6 stacks no more than some ten layers",
+        Source::Image { .. } => "see dmesg; overlayfs stacks layers of filesystems such as ext4, xfs, btrfs and tmpfs",
         Source::Tmpfs { .. } => "the launcher needs CAP_SYS_ADMIN, and the kernel CONFIG_TMPFS",
         _ => "the launcher needs CAP_SYS_ADMIN, and the source must not be unbindable",
     };
@@ -147,7 +152,7 @@ fn unusable(bind: &Bind, error: &io::Error) -> Failure {
 /// The path that a source is known by.
 fn source_path(bind: &Bind) -> PathBuf {
     let path = match &bind.source {
-        Source::Host(path) | Source::Created { path, .. } | Source::Sandbox(path) => path.as_path(),
+        Source::Host(path) | Source::Created { path, .. } | Source::Sandbox(path) | Source::Populated(path) => path,
         Source::Tmpfs { .. } => &bind.target,
         Source::Image { source, .. } => source.path().unwrap_or(&bind.target),
     };
@@ -161,7 +166,7 @@ pub(super) struct Places<'a> {
     /// All volumes, those above before those below.
     pub binds: &'a [Bind],
     /// Their trees.
-    pub trees: &'a [OwnedFd],
+    pub trees: &'a [&'a OwnedFd],
     /// The sandbox.
     pub sandbox: Option<&'a OwnedFd>,
     /// Where that is seen, in a root of the container's own.
@@ -174,7 +179,7 @@ impl Places<'_> {
     /// is made.
     pub fn of(&self, bind: &Bind, is_directory: bool) -> Option<Result<OwnedFd, Failure>> {
         if let Some((index, above, rest)) = bind.within(self.binds) {
-            let makes = matches!(above.source, Source::Tmpfs { .. } | Source::Sandbox(_));
+            let makes = matches!(above.source, Source::Tmpfs { .. } | Source::Sandbox(_) | Source::Populated(_));
             let tree = self.trees.get(index)?;
             return Some(below(tree, &rest, is_directory, makes).map_err(|error| {
                 let (rest, around) = (rest.display(), above.target.display());
@@ -277,7 +282,7 @@ pub(super) fn is_directory(fd: impl AsFd) -> io::Result<bool> {
 /// What was being done.
 fn act(bind: &Bind) -> String {
     let source = match &bind.source {
-        Source::Sandbox(path) => path.display().to_string(),
+        Source::Sandbox(path) | Source::Populated(path) => path.display().to_string(),
         source => source.to_string(),
     };
     let part = bind.subpath.as_ref().map(|path| format!(" ({})", path.display())).unwrap_or_default();

@@ -20,16 +20,17 @@ use nix::{
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, mkdirat, mknodat, openat, symlinkat, unlinkat};
 
 use super::{
-    bind,
+    bind::{self, Peers, Places},
     failure::{failure, refusal},
+    populate::Populated,
     view,
 };
 use crate::{
     inside::resolve,
-    plan::{Bind, EtcFile, Namespace, Plan, Top},
+    plan::{Bind, EtcFile, Namespace, Plan, Source, Top},
     protocol::{Failure, Stage},
     state::sandbox,
-    sys::mount::{self, Denied, Depth},
+    sys::mount::{self, Denied, Depth, LayerOptions},
 };
 
 /// What a root is made of; see `Action::EnterRoot`.
@@ -48,14 +49,14 @@ pub(super) struct Parts<'a> {
 }
 
 /// Makes the root and goes there.
-pub(super) fn enter(parts: &Parts<'_>, plan: &Plan, peers: &mut bind::Peers) -> Result<(), Failure> {
+pub(super) fn enter(parts: &Parts<'_>, plan: &Plan, peers: &mut Peers) -> Result<(), Failure> {
     let Some(outer) = plan.sandbox.as_deref() else {
         let message = "the plan has a root and no sandbox; this is a bug of berthd, please report it";
         return Err(refusal(Stage::Mounts, None, message));
     };
     let own = sandbox::root_of(outer);
     let files = parts.files.iter().map(|file| write(&own, file)).collect::<Result<Vec<_>, _>>()?;
-    let open = |bind| bind::open_source(bind, plan, peers);
+    let open = |bind| Volume::open(bind, outer, plan, peers);
     let volumes = parts.binds.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let sandbox = parts.sandbox.map(|_| clone(outer)).transpose()?;
     let host = view::Host::open(plan.namespaces.contains(&Namespace::Ipc))?;
@@ -63,29 +64,68 @@ pub(super) fn enter(parts: &Parts<'_>, plan: &Plan, peers: &mut bind::Peers) -> 
     change_root(tree, &own.join("root"))?;
     let root = Root::open()?;
     view::show(&root, host)?;
+    // All of them before the first is seen: what they are filled from is the image's.
+    for volume in &volumes {
+        if let Volume::Own(volume) = volume {
+            volume.fill(&root, plan.owner())?;
+        }
+    }
     for (file, tree) in parts.files.iter().zip(files) {
         root.cover_file(&Path::new("/etc").join(&file.name), tree)?;
     }
     if let Some((target, tree)) = parts.sandbox.zip(sandbox.as_ref()) {
         root.attach(tree, target, true)?;
     }
-    let places = bind::Places { binds: parts.binds, trees: &volumes, sandbox: sandbox.as_ref(), inside: parts.sandbox };
-    parts.binds.iter().zip(&volumes).try_for_each(|(bind, tree)| root.bind(bind, tree, &places))
+    let trees: Vec<&OwnedFd> = volumes.iter().map(Volume::tree).collect();
+    let places = Places { binds: parts.binds, trees: &trees, sandbox: sandbox.as_ref(), inside: parts.sandbox };
+    parts.binds.iter().zip(&trees).try_for_each(|(bind, tree)| root.bind(bind, tree, &places))
+}
+
+/// What will be seen of a volume.
+#[derive(Debug)]
+enum Volume {
+    /// This.
+    Tree(OwnedFd),
+    /// A volume of the image's own, which may have to be filled.
+    Own(Populated),
+}
+
+impl Volume {
+    /// Opens it.
+    fn open(bind: &Bind, sandbox: &Path, plan: &Plan, peers: &mut Peers) -> Result<Self, Failure> {
+        match &bind.source {
+            Source::Populated(relative) => Populated::open(sandbox, relative, &bind.target).map(Self::Own),
+            _ => bind::open_source(bind, plan, peers).map(Self::Tree),
+        }
+    }
+
+    /// The tree of mounts.
+    fn tree(&self) -> &OwnedFd {
+        match self {
+            Self::Tree(tree) => tree,
+            Self::Own(volume) => &volume.tree,
+        }
+    }
 }
 
 /// The mounted layers, detached.
 fn tree(parts: &Parts<'_>, own: &Path) -> Result<OwnedFd, Failure> {
     let overlay = |upper: Option<&Path>| {
         let layers: Vec<&Path> = parts.layers.iter().map(PathBuf::as_path).collect();
-        mount::overlay(&layers, upper.map(|upper| (upper, own.join("work"))).as_ref().map(|(u, w)| (*u, w.as_path())))
+        let work = own.join("work");
+        mount::overlay(
+            &layers,
+            upper.map(|upper| (upper, work.as_path())),
+            &own.join("root"),
+            LayerOptions::of_kernel(),
+        )
     };
     let made = match (parts.top, parts.layers) {
         (Top::Upper, _) => overlay(Some(&own.join("upper"))),
         (Top::ReadOnly | Top::Writable, [layer]) => open(layer).and_then(mount::clone_one),
         _ => overlay(None),
     };
-    let cure = "see dmesg; a kernel older than 6.6 stacks no more than some ten layers, and an overlay lies on a \
-                filesystem that can hold one (ext4, xfs, btrfs, tmpfs)";
+    let cure = "see dmesg; an overlay lies on a filesystem that can hold one (ext4, xfs, btrfs, tmpfs)";
     let closed = made.and_then(|tree| {
         // Before anybody sees it: what is not there cannot be made for berth either.
         if parts.top == Top::ReadOnly {
@@ -154,6 +194,11 @@ impl Root {
     /// What is at `path`.
     pub fn at(&self, path: &Path) -> io::Result<OwnedFd> {
         resolve(&self.0, path, OFlags::PATH)
+    }
+
+    /// The directory at `path`, to read.
+    pub fn read_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        resolve(&self.0, path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// A directory, made with those above it where they are not.
@@ -228,7 +273,7 @@ impl Root {
     }
 
     /// Shows a volume.
-    fn bind(&self, bind: &Bind, tree: &OwnedFd, places: &bind::Places<'_>) -> Result<(), Failure> {
+    fn bind(&self, bind: &Bind, tree: &OwnedFd, places: &Places<'_>) -> Result<(), Failure> {
         let is_directory = bind::is_directory(tree).map_err(|error| unmade(&bind.target, &error))?;
         match places.of(bind, is_directory) {
             Some(place) => self.cover(tree, &bind.target, place?),

@@ -50,6 +50,8 @@ pub enum Source {
     },
     /// A path inside the sandbox; resolved beneath it, no symlink followed.
     Sandbox(PathBuf),
+    /// The same, and at first it holds what the root has at the target.
+    Populated(PathBuf),
     /// A filesystem in memory.
     Tmpfs {
         /// The kernel's default is half of RAM.
@@ -123,7 +125,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(path) | Self::Created { path, .. } => write!(f, "{}", path.display()),
-            Self::Sandbox(path) => write!(f, "sandbox:{}", path.display()),
+            Self::Sandbox(path) | Self::Populated(path) => write!(f, "sandbox:{}", path.display()),
             Self::Tmpfs { .. } => f.write_str("tmpfs"),
             Self::Image { source, .. } => write!(f, "{source}"),
         }

@@ -25,5 +25,5 @@ pub use types::{
     Bytes, Command, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces, Network, OnChange,
     Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName,
 };
-pub(crate) use validate::beyond_bounding;
+pub(crate) use validate::{beyond_bounding, kernel_tree};
 pub use volume::{MountOption, Owner, Ownership, Propagation, Tmpfs, Volume, VolumeMode, VolumeSource, VolumeType};

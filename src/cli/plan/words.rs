@@ -195,6 +195,7 @@ fn bind(bind: &Bind) -> String {
         Source::Image { digest: Some(digest), layers, .. } => {
             format!("{}, {digest}, {} layers", bind.source, layers.len())
         }
+        Source::Populated(_) => format!("{}, which first holds what the image has,", bind.source),
         _ => bind.source.to_string(),
     }];
     words.extend(bind.subpath.iter().map(|path| format!("of that {}", path.display())));

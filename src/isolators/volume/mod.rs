@@ -155,6 +155,7 @@ pub fn check_nesting(plan: &Plan, host: &Host) -> Result<(), Failure> {
 pub(super) fn words(bind: &Bind) -> String {
     let from = match &bind.source {
         Source::Sandbox(_) => "private".to_owned(),
+        Source::Populated(_) => format!("from {}", bind.source),
         Source::Tmpfs { .. } => "in memory".to_owned(),
         Source::Image { digest: Some(digest), .. } => format!("from {}, {digest}", bind.source),
         _ => format!("from {}", bind.source),
