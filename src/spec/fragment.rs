@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, Capabilities, HandleChoice, MachineId, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
-    words::{self, CapabilityWord, CommandWord, GroupWord, Timespan, Umask, UserWord, choice, optional},
+    Bytes, Capabilities, HandleChoice, MachineId, OnChange, Resource, Restart, SandboxMode, Share, Signal, VolumeMode,
+    words::{self, CapabilityWord, CommandWord, GroupWord, RlimitWord, Timespan, Umask, UserWord, choice, optional},
 };
 use crate::source::{Shape, keys};
 
@@ -51,6 +51,8 @@ pub struct Fragment {
     pub network: Option<NetworkFragment>,
     /// What of root's power it has.
     pub capabilities: Option<CapabilitiesFragment>,
+    /// Resource limits, by name. Defaults to what the service manager gives.
+    pub rlimits: Option<BTreeMap<String, RlimitWord>>,
     /// What the service manager decides.
     pub service: Option<ServiceFragment>,
 }
@@ -172,6 +174,7 @@ impl Shape for Fragment {
             ("namespaces", keys::<NamespacesFragment>()),
             ("network", keys::<NetworkFragment>()),
             ("capabilities", keys::<CapabilitiesFragment>()),
+            ("rlimits", Resource::NAMES),
             ("service", keys::<ServiceFragment>()),
             ("service.start_limit", keys::<StartLimitFragment>()),
         ]
