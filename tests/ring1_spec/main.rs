@@ -21,7 +21,7 @@ use berth::{
 };
 
 /// Isolators that the tests know.
-pub const ISOLATORS: [&str; 8] = [
+pub const ISOLATORS: [&str; 11] = [
     "cgroups/net_cls",
     "docker/runtime",
     "filesystem/linux",
@@ -30,6 +30,9 @@ pub const ISOLATORS: [&str; 8] = [
     "posix/rlimits",
     "namespaces/pid",
     "namespaces/ipc",
+    "volume/host_path",
+    "volume/image",
+    "volume/sandbox_path",
 ];
 
 /// A host with these files.
