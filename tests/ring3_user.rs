@@ -38,6 +38,8 @@ mod mesos;
 mod native;
 #[path = "ring3_user/refusals.rs"]
 mod refusals;
+#[path = "ring3_user/rlimits.rs"]
+mod rlimits;
 
 use std::process::ExitCode;
 
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         mesos::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
+        rlimits::TRIALS,
         daemon::TRIALS,
         exec::TRIALS,
         fetch::TRIALS,
