@@ -17,7 +17,7 @@ use crate::{
     observe::ContainerStatus,
     plan::{Action, Base, Bind, EtcFile, Namespace, Phase, Plan, Source, Step, Top},
     protocol::{Failure, Stage},
-    spec::{Image, MachineId, Spec, Volume, VolumeMode},
+    spec::{Image, MachineId, Pull, Spec, Volume, VolumeMode},
     state::sandbox::{self, Beneath},
 };
 
@@ -95,7 +95,7 @@ impl Isolator for FilesystemLinux {
 
     fn needs_restart(&self, old: &Spec, new: &Spec) -> Vec<&'static str> {
         let differs = [
-            ("image", old.image != new.image),
+            ("image", !same_root(old.image.as_ref(), new.image.as_ref())),
             ("hostname", old.hostname != new.hostname),
             ("machine_id", old.machine_id != new.machine_id),
         ];
@@ -171,8 +171,11 @@ pub fn find(host: &Host, image: &Image) -> Result<Found, Failure> {
         let found = image::Store::open(&host.root).find(source);
         let found = found.map_err(|error| fail(None, None, error.to_string()))?;
         let missing = || {
-            let cure = format!("get it with 'berthctl pull {source}'");
-            fail(None, None, format!("the image {source} is not on this host; {cure}"))
+            let why = match image.pull {
+                Pull::Never => "is not on this host, and pull = \"never\"; get it with",
+                _ => "is not on this host yet; a start gets it, and so does",
+            };
+            fail(None, None, format!("the image {source} {why} 'berthctl pull {source}'"))
         };
         let image::Image { digest, config, layers, .. } = found.ok_or_else(missing)?;
         return Ok(Found { digest: Some(digest), config, layers });
@@ -193,6 +196,14 @@ pub fn find(host: &Host, image: &Image) -> Result<Found, Failure> {
                 format!("cannot take {} for a root: {why}; create it, or correct image.source", dir.display());
             Err(fail(error.raw_os_error(), Some(dir), message))
         }
+    }
+}
+
+/// Whether two specs have the same root.
+fn same_root(old: Option<&Image>, new: Option<&Image>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => old.gives_the_same(new),
+        (old, new) => old.is_none() && new.is_none(),
     }
 }
 

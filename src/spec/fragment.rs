@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, Capabilities, HandleChoice, MachineId, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
+    Bytes, Capabilities, HandleChoice, MachineId, OnChange, Pull, Restart, SandboxMode, Share, Signal, VolumeMode,
     words::{self, CapabilityWord, CommandWord, GroupWord, Timespan, Umask, UserWord, choice, optional},
 };
 use crate::source::{Shape, keys};
@@ -65,6 +65,9 @@ pub struct ImageFragment {
     pub read_only: Option<bool>,
     /// Whether changes go to the directory itself. Defaults to false.
     pub writable: Option<bool>,
+    /// When its source is asked for it. Defaults to `missing`.
+    #[serde(default, deserialize_with = "choice")]
+    pub pull: Option<Pull>,
 }
 
 /// `[[volumes]]`.

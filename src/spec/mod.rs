@@ -22,6 +22,6 @@ pub use load::{Catalog, Claim, Defaults, Loaded, Outcome, load, load_all, load_f
 pub use origins::{Origin, origins, origins_of_file};
 pub use types::{
     Bytes, Command, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces, Network, OnChange,
-    Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName, Volume, VolumeMode,
+    Pull, Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName, Volume, VolumeMode,
 };
 pub(crate) use validate::beyond_bounding;
