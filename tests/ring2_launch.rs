@@ -8,6 +8,8 @@
 mod capabilities;
 #[path = "ring2_launch/cases.rs"]
 mod cases;
+#[path = "ring2_launch/populate.rs"]
+mod populate;
 #[path = "ring2_launch/root.rs"]
 mod root;
 #[path = "ring2_launch/world.rs"]
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let trials = cases::ALL
         .iter()
         .chain(capabilities::ALL)
+        .chain(populate::ALL)
         .chain(root::ALL)
         .map(|(name, case)| {
             Trial::test(*name, move || {

@@ -12,6 +12,9 @@
 
 mod support;
 
+#[path = "ring3_image/cells.rs"]
+mod cells;
+
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -24,16 +27,20 @@ use support::ring;
 const IMAGES: &str = "/srv/images";
 
 fn main() -> ExitCode {
-    let mut trials =
-        vec![("servers_from_images_answer_their_clients", servers_from_images_answer_their_clients as fn(Suite))];
+    let mut trials = vec![
+        ("servers_from_images_answer_their_clients", servers_from_images_answer_their_clients as fn(Suite)),
+        ("all_32_cells_run_what_the_table_says", cells::all_32_cells_run_what_the_table_says),
+    ];
     let mut lacking = Vec::new();
     ring::not_here(&mut trials, &mut lacking, &NOT_HERE);
     ring::main_but(&trials, &lacking)
 }
 
 /// What a test does not survive that runs on the host itself.
-const NOT_HERE: [(&str, &str); 1] =
-    [("servers_from_images_answer_their_clients", "the images are too large for an emulated machine")];
+const NOT_HERE: [(&str, &str); 2] = [
+    ("servers_from_images_answer_their_clients", "the images are too large for an emulated machine"),
+    ("all_32_cells_run_what_the_table_says", "umoci makes the images, and the machine has none"),
+];
 
 /// The layout, made at the first call on a machine.
 fn layout() -> PathBuf {
@@ -77,6 +84,15 @@ fn servers_from_images_answer_their_clients(suite: Suite) {
         assert_eq!(seen.trim(), user, "{name}");
         assert_eq!(host.container(name).unwrap()["image"]["digest"], digest(&layout, name), "{name}");
     }
+    // The volume of redis's is in its sandbox, as the image has it.
+    let volume = "/var/lib/berth/sandboxes/redis/latest/volumes/var-lib-redis";
+    let there = host.ok(&format!("stat -c %a {volume}; berthctl exec redis stat -c '%U %G %a' /var/lib/redis"));
+    assert_eq!(there.lines().collect::<Vec<_>>(), ["750", "redis redis 750"]);
+    // What ends it is the image's signal: another would be a smart shutdown, which waits for clients.
+    assert_eq!(host.property("postgres", "KillSignal"), "2");
+    host.ok("systemctl stop berth@postgres");
+    host.wait_said("postgres", "received fast shutdown request");
+    assert_eq!(host.property("postgres", "Result"), "success");
     // One copy of the layers serves them all.
     let copies = host.ok("find /var/lib/berth/images -path '*/usr/sbin/nginx' | wc -l");
     assert_eq!(copies.trim(), "1");

@@ -10,8 +10,13 @@ use serde::Serialize;
 
 use crate::{
     config::{Config, Overrides},
+    image::Store,
     root::Root,
-    spec::{Diagnostic, Loaded, Outcome, Severity, load_all, load_files},
+    spec::{
+        Diagnostic, Loaded, Outcome, Severity, Spec,
+        command::{ImageCommand, resolve},
+        load_all, load_files,
+    },
 };
 
 /// Exit status where nothing is wrong.
@@ -71,8 +76,8 @@ pub fn run(root: &Root, options: &Options<'_>, out: &mut dyn Write) -> io::Resul
         files(root, options, &mut findings);
     }
     findings.distinct();
-    let errors = findings.diagnostics.iter().filter(|found| found.severity == Severity::Error).count();
-    let warnings = findings.diagnostics.len() - errors;
+    let count = |severity| findings.diagnostics.iter().filter(|found| found.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     if options.json {
         serde_json::to_writer_pretty(&mut *out, &findings)?;
         writeln!(out)?;
@@ -102,7 +107,7 @@ fn host(root: &Root, isolators: &[&str], findings: &mut Findings) {
     let catalog = load_all(root, &Config::defaults(root));
     findings.diagnostics.extend(catalog.strays);
     for loaded in catalog.containers.into_values() {
-        findings.add(loaded);
+        findings.add(root, loaded);
     }
 }
 
@@ -125,7 +130,7 @@ fn files(root: &Root, options: &Options<'_>, findings: &mut Findings) {
     let (loaded, strays) = load_files(&specs, &Config::defaults(root));
     findings.diagnostics.extend(strays);
     for loaded in loaded {
-        findings.add(loaded);
+        findings.add(root, loaded);
     }
 }
 
@@ -144,10 +149,15 @@ impl Findings {
     }
 
     /// Adds one container.
-    fn add(&mut self, loaded: Loaded) {
+    fn add(&mut self, root: &Root, loaded: Loaded) {
         let files = loaded.files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
         let outcome = match loaded.outcome {
-            Outcome::Good(_) => "good",
+            Outcome::Good(spec) => {
+                let of_image = loaded.left_to_image.and_then(|place| command_of_image(root, &spec, place));
+                let bad = of_image.as_ref().is_some_and(|found| found.severity == Severity::Error);
+                self.diagnostics.extend(of_image);
+                if bad { "bad" } else { "good" }
+            }
             Outcome::Masked => "masked",
             Outcome::Bad(errors) => {
                 self.diagnostics.extend(errors);
@@ -157,4 +167,19 @@ impl Findings {
         self.diagnostics.extend(loaded.warnings);
         self.specs.push(Checked { name: loaded.name.to_string(), outcome, files });
     }
+}
+
+/// What is wrong with a command that is left to an image; a note where that is not in the host's store.
+fn command_of_image(root: &Root, spec: &Spec, place: Diagnostic) -> Option<Diagnostic> {
+    let source = &spec.image.as_ref()?.source;
+    let (why, cure) = match Store::open(root).find(source) {
+        Ok(Some(image)) => {
+            let error = resolve(&spec.command, Some(&ImageCommand::of(&image.config))).err()?;
+            return Some(place.with_message(error.to_string()).with_help(Some(error.cure())));
+        }
+        Ok(None) => (format!("{source} is not in the store"), Some(format!("'berthctl pull {source}' brings it"))),
+        Err(error) => (error.to_string(), None),
+    };
+    let message = format!("what runs is left to the image, whose Entrypoint and Cmd are not known here: {why}");
+    Some(place.with_message(message).with_help(cure).as_note())
 }

@@ -146,6 +146,11 @@ impl Sheet<'_> {
         self.field("Unit", Some(container.unit.clone()))?;
         self.field("Main PID", container.main_pid.map(|pid| pid.to_string()))?;
         self.field("CGroup", container.cgroup.clone())?;
+        if let Some(image) = &container.image {
+            self.lines("Image", std::iter::once(image.source.clone()).chain(image.digest.clone()))?;
+            self.field("Ports", Some(image.exposed_ports.join(" ")))?;
+            self.lines("Labels", image.labels.iter().map(|(key, value)| format!("{key}={value}")))?;
+        }
         self.field("Sandbox", container.sandbox.as_ref().map(|path| path.display().to_string()))?;
         self.field("Log", container.log.as_ref().map(|path| path.display().to_string()))?;
         let width = container.isolators.iter().map(|isolator| isolator.name.len()).max().unwrap_or(0) + 2;

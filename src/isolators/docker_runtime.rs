@@ -3,14 +3,15 @@
 //! Mesos: `isolators/docker/runtime.cpp`. Put right here: users and groups are those of the root's own files, and a
 //! working directory that cannot be made fails the start with its reason.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::{Check, Isolator, Refusal, Support, filesystem_linux::Found};
 use crate::{
     host::Host,
     image,
-    plan::{Action, Phase, Plan, Step},
-    spec::Spec,
+    plan::{Action, Bind, Phase, Plan, Source, Step},
+    spec::{self, Signal, Spec},
+    state::sandbox,
 };
 
 /// See the module.
@@ -35,7 +36,8 @@ impl Isolator for DockerRuntime {
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
         let Some((image, Found { config, .. })) = cx.spec.image.as_ref().zip(cx.found) else { return Ok(()) };
-        plan.warnings.extend(warnings(config));
+        plan.warnings.extend(warnings(cx.spec, config));
+        add_volumes(cx.spec, config, plan);
         let said = config.working_dir.as_deref().map(|path| Path::new("/").join(path));
         if let Some(path) = cx.spec.working_directory.clone().or(said).filter(|_| !image.read_only) {
             let action = Action::MakeDirectory { path };
@@ -45,15 +47,43 @@ impl Isolator for DockerRuntime {
     }
 }
 
-/// What the image says and berth does not do.
-fn warnings(config: &image::Config) -> Vec<String> {
-    let mut all = Vec::new();
-    if let Some(signal) = &config.stop_signal {
-        all.push(format!("the image's StopSignal {signal} is not heeded; write service.stop_signal = \"{signal}\""));
+/// Adds the image's `Volumes`, each a directory of the sandbox; a volume of the spec at
+/// the same place, or above, takes it.
+fn add_volumes(spec: &Spec, config: &image::Config, plan: &mut Plan) {
+    let mut own = Vec::<Bind>::new();
+    for written in &config.volumes {
+        let target = Path::new("/").join(written);
+        let is_plain = target.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        if !is_plain || target.parent().is_none() || spec::kernel_tree(&target).is_some() {
+            plan.warnings.push(format!("the image's volume {written} is no place for one, and there is none"));
+            continue;
+        }
+        // Spelled as its components are, so that one path is one volume.
+        let target: PathBuf = target.components().collect();
+        let is_taken = spec.volumes.iter().any(|volume| target.starts_with(&volume.container_path));
+        if !is_taken && !own.iter().any(|bind| bind.target == target) {
+            own.push(Bind { source: Source::Populated(sandbox::image_volume(&target)), target, read_only: false });
+        }
     }
-    if !config.volumes.is_empty() {
-        let paths = config.volumes.join(", ");
-        all.push(format!("the image's Volumes {paths} are part of the root, and end with the run; write [[volumes]]"));
+    for step in &mut plan.steps {
+        if let Action::EnterRoot { binds, .. } = &mut step.action {
+            binds.append(&mut own);
+            binds.sort_by_key(|bind| bind.target.components().count());
+        }
+    }
+}
+
+/// The image's `StopSignal`; one that is no signal is none.
+#[must_use]
+pub fn stop_signal(config: &image::Config) -> Option<Signal> {
+    config.stop_signal.as_ref().and_then(|signal| signal.parse().ok())
+}
+
+/// What the image says and berth does not do.
+fn warnings(spec: &Spec, config: &image::Config) -> Vec<String> {
+    let mut all = Vec::new();
+    if let (Some(signal), None, None) = (&config.stop_signal, stop_signal(config), spec.service.stop_signal) {
+        all.push(format!("the image's StopSignal {signal} is no signal, SIGTERM is sent; write service.stop_signal"));
     }
     all.extend(config.healthcheck.iter().map(|check| format!("the image's Healthcheck is not run: {check}")));
     all.extend(config.not_understood.iter().map(|key| format!("the image says {key}, which berth does not heed")));

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Check, Container, Isolator, Recorded, Refusal, Support};
+use super::{Check, Container, Isolator, Recorded, Refusal, Support, docker_runtime};
 use crate::{
     error::reason,
     host::Host,
@@ -19,6 +19,7 @@ use crate::{
     protocol::{Failure, Stage},
     spec::{Image, MachineId, Pull, Spec, Volume, VolumeMode},
     state::sandbox::{self, Beneath},
+    sys::mount,
 };
 
 /// See the module.
@@ -48,17 +49,18 @@ impl Isolator for FilesystemLinux {
     }
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
-        let Some((image, Found { digest, layers, .. })) = cx.spec.image.as_ref().zip(cx.found) else { return Ok(()) };
+        let Some((image, found @ Found { layers, .. })) = cx.spec.image.as_ref().zip(cx.found) else { return Ok(()) };
         for volume in &cx.spec.volumes {
             check_volume(cx.host, volume)?;
         }
+        check_layers(layers)?;
         let top = match (image.read_only, image.writable) {
             (true, _) => Top::ReadOnly,
             (_, true) => Top::Writable,
             _ => Top::Upper,
         };
         plan.namespaces.extend([Namespace::Mount, Namespace::Uts, Namespace::Cgroup]);
-        plan.image = Some(Base { source: image.source.clone(), digest: digest.clone(), layers: layers.clone() });
+        plan.image = Some(found.base(image));
         let name = cx.spec.hostname.clone().unwrap_or_else(|| plan.container.to_string());
         let mut binds: Vec<Bind> = cx.spec.volumes.iter().map(bind_of).collect();
         binds.sort_by_key(|bind| bind.target.components().count());
@@ -114,9 +116,8 @@ impl Isolator for FilesystemLinux {
         let volumes: String = binds
             .iter()
             .map(|bind| {
-                let (Source::Host(from) | Source::Sandbox(from)) = &bind.source;
                 let mode = if bind.read_only { " (read-only)" } else { "" };
-                format!(", {} from {}{mode}", bind.target.display(), from.display())
+                format!(", {} from {}{mode}", bind.target.display(), bind.source.path().display())
             })
             .collect();
         Ok(Some(format!("root {} ({how}){volumes}", base.source)))
@@ -153,6 +154,20 @@ pub struct Found {
     pub config: image::Config,
     /// The directories that it is made of, lowest first.
     pub layers: Vec<PathBuf>,
+}
+
+impl Found {
+    /// What a plan keeps of it.
+    fn base(&self, image: &Image) -> Base {
+        Base {
+            source: image.source.clone(),
+            digest: self.digest.clone(),
+            layers: self.layers.clone(),
+            stop_signal: docker_runtime::stop_signal(&self.config),
+            exposed_ports: self.config.exposed_ports.clone(),
+            labels: self.config.labels.clone(),
+        }
+    }
 }
 
 /// Finds an image. Reads only.
@@ -227,6 +242,18 @@ fn check_volume(host: &Host, volume: &Volume) -> Result<(), Refusal> {
     })
 }
 
+/// What overlayfs would only call an invalid argument.
+fn check_layers(layers: &[PathBuf]) -> Result<(), Refusal> {
+    let count = layers.len();
+    if count <= mount::MOST_LAYERS {
+        return Ok(());
+    }
+    let most = mount::MOST_LAYERS;
+    let message =
+        format!("the image has {count} layers, and overlayfs stacks no more than {most}; build it with fewer");
+    Err(refusal("image.source", Failure { stage: Stage::Mounts, errno: None, path: None, message }))
+}
+
 /// The bind that shows a volume.
 fn bind_of(volume: &Volume) -> Bind {
     let source = match volume.host_path.is_absolute() {
@@ -265,5 +292,19 @@ fn make_private(cx: &Container<'_>, layers: &[PathBuf], relative: &Path, target:
     let (uid, gid) = cx.plan.owner();
     let (mode, uid, gid) =
         model.map_or((PRIVATE_MODE, uid, gid), |model| (model.st_mode & 0o7777, model.st_uid, model.st_gid));
-    Beneath::open(cx.sandbox)?.make_dir(relative, mode, uid, gid)
+    Beneath::open(cx.sandbox)?.make_dir(relative, mode, uid, gid).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_layers_than_overlayfs_stacks_are_refused() {
+        let layers = |count| vec![PathBuf::from("/layer"); count];
+        assert!(check_layers(&layers(mount::MOST_LAYERS)).is_ok());
+        let refusal = check_layers(&layers(mount::MOST_LAYERS + 1)).unwrap_err();
+        assert_eq!(refusal.key, Some("image.source"));
+        assert!(refusal.failure.message.contains("501 layers"), "{refusal:?}");
+    }
 }

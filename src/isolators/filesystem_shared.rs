@@ -77,7 +77,7 @@ impl Isolator for FilesystemShared {
                 let mode = if bind.read_only { " (read-only)" } else { "" };
                 match &bind.source {
                     Source::Host(path) => format!("{} from {}{mode}", bind.target.display(), path.display()),
-                    Source::Sandbox(_) => format!("{} private{mode}", bind.target.display()),
+                    Source::Sandbox(_) | Source::Populated(_) => format!("{} private{mode}", bind.target.display()),
                 }
             })
             .collect();
@@ -180,5 +180,6 @@ fn make_private(cx: &Container<'_>, relative: &Path, target: &Path) -> Result<()
     let sandbox = Beneath::open(cx.sandbox).map_err(|e| failed(cx.sandbox.to_owned(), "open the sandbox", &e))?;
     sandbox
         .make_dir(relative, model.permissions().mode() & 0o7777, model.uid(), model.gid())
+        .map(drop)
         .map_err(|e| failed(inside(), "make the private directory", &e))
 }

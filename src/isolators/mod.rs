@@ -19,7 +19,7 @@ use crate::{
 /// `cgroups/net_cls`.
 pub mod cgroups_net_cls;
 /// `docker/runtime`.
-mod docker_runtime;
+pub(crate) mod docker_runtime;
 /// `filesystem/linux`.
 pub(crate) mod filesystem_linux;
 /// `filesystem/shared`.

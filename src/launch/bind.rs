@@ -29,7 +29,7 @@ pub(super) fn bind_all(binds: &[Bind], sandbox: Option<&Path>) -> Result<(), Fai
 pub(super) fn open_source(bind: &Bind, sandbox: Option<&Path>) -> Result<OwnedFd, Failure> {
     let (path, opened) = match &bind.source {
         Source::Host(path) => (path, open_path(path)),
-        Source::Sandbox(path) => (path, open_beneath(sandbox, path)),
+        Source::Sandbox(path) | Source::Populated(path) => (path, open_beneath(sandbox, path)),
     };
     let source = opened.map_err(|error| {
         let cure = match (error.raw_os_error(), &bind.source) {
@@ -54,7 +54,7 @@ pub(super) fn open_source(bind: &Bind, sandbox: Option<&Path>) -> Result<OwnedFd
 
 /// Puts the tree over its target.
 fn attach(bind: &Bind, tree: &OwnedFd) -> Result<(), Failure> {
-    let (Source::Host(source) | Source::Sandbox(source)) = &bind.source;
+    let source = bind.source.path();
     let target = &bind.target;
     let fail = |error: io::Error, cure: &str| failure(Stage::Mounts, act(bind, source), Some(target), &error, cure);
     let opened = open_path(target).map_err(|error| {

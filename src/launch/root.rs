@@ -22,14 +22,15 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, mkdirat, mknodat, open
 use super::{
     bind,
     failure::{failure, refusal},
+    populate::Populated,
     view,
 };
 use crate::{
     inside::resolve,
-    plan::{Bind, EtcFile, Namespace, Plan, Top},
+    plan::{Bind, EtcFile, Namespace, Plan, Source, Top},
     protocol::{Failure, Stage},
     state::sandbox,
-    sys::mount::{self, Denied, Depth},
+    sys::mount::{self, Denied, Depth, LayerOptions},
 };
 
 /// What a root is made of; see `Action::EnterRoot`.
@@ -55,36 +56,73 @@ pub(super) fn enter(parts: &Parts<'_>, plan: &Plan) -> Result<(), Failure> {
     };
     let own = sandbox::root_of(outer);
     let files = parts.files.iter().map(|file| write(&own, file)).collect::<Result<Vec<_>, _>>()?;
-    let volumes = parts.binds.iter().map(|bind| bind::open_source(bind, Some(outer))).collect::<Result<Vec<_>, _>>()?;
+    let volumes = parts.binds.iter().map(|bind| Volume::open(bind, outer)).collect::<Result<Vec<_>, _>>()?;
     let sandbox = parts.sandbox.map(|_| clone(outer)).transpose()?;
     let host = view::Host::open(plan.namespaces.contains(&Namespace::Ipc))?;
     let tree = tree(parts, &own)?;
     change_root(tree, &own.join("root"))?;
     let root = Root::open()?;
     view::show(&root, host)?;
+    // All of them before the first is seen: what they are filled from is the image's.
+    for volume in &volumes {
+        if let Volume::Own(volume) = volume {
+            volume.fill(&root, plan.owner())?;
+        }
+    }
     for (file, tree) in parts.files.iter().zip(files) {
         root.cover_file(&Path::new("/etc").join(&file.name), tree)?;
     }
     if let Some((target, tree)) = parts.sandbox.zip(sandbox) {
         root.attach(&tree, target, true)?;
     }
-    parts.binds.iter().zip(volumes).try_for_each(|(bind, tree)| root.bind(bind, &tree))?;
-    Ok(())
+    parts.binds.iter().zip(&volumes).try_for_each(|(bind, volume)| root.bind(bind, volume.tree()))
+}
+
+/// What will be seen of a volume.
+#[derive(Debug)]
+enum Volume {
+    /// This.
+    Tree(OwnedFd),
+    /// A volume of the image's own, which may have to be filled.
+    Own(Populated),
+}
+
+impl Volume {
+    /// Opens it.
+    fn open(bind: &Bind, sandbox: &Path) -> Result<Self, Failure> {
+        match &bind.source {
+            Source::Populated(relative) => Populated::open(sandbox, relative, &bind.target).map(Self::Own),
+            Source::Host(_) | Source::Sandbox(_) => bind::open_source(bind, Some(sandbox)).map(Self::Tree),
+        }
+    }
+
+    /// The tree of mounts.
+    fn tree(&self) -> &OwnedFd {
+        match self {
+            Self::Tree(tree) => tree,
+            Self::Own(volume) => &volume.tree,
+        }
+    }
 }
 
 /// The mounted layers, detached.
 fn tree(parts: &Parts<'_>, own: &Path) -> Result<OwnedFd, Failure> {
     let overlay = |upper: Option<&Path>| {
         let layers: Vec<&Path> = parts.layers.iter().map(PathBuf::as_path).collect();
-        mount::overlay(&layers, upper.map(|upper| (upper, own.join("work"))).as_ref().map(|(u, w)| (*u, w.as_path())))
+        let work = own.join("work");
+        mount::overlay(
+            &layers,
+            upper.map(|upper| (upper, work.as_path())),
+            &own.join("root"),
+            LayerOptions::of_kernel(),
+        )
     };
     let made = match (parts.top, parts.layers) {
         (Top::Upper, _) => overlay(Some(&own.join("upper"))),
         (Top::ReadOnly | Top::Writable, [layer]) => open(layer).and_then(mount::clone_one),
         _ => overlay(None),
     };
-    let cure = "see dmesg; a kernel older than 6.6 stacks no more than some ten layers, and an overlay lies on a \
-                filesystem that can hold one (ext4, xfs, btrfs, tmpfs)";
+    let cure = "see dmesg; an overlay lies on a filesystem that can hold one (ext4, xfs, btrfs, tmpfs)";
     let closed = made.and_then(|tree| {
         // Before anybody sees it: what is not there cannot be made for berth either.
         if parts.top == Top::ReadOnly {
@@ -153,6 +191,11 @@ impl Root {
     /// What is at `path`.
     pub fn at(&self, path: &Path) -> io::Result<OwnedFd> {
         resolve(&self.0, path, OFlags::PATH)
+    }
+
+    /// The directory at `path`, to read.
+    pub fn read_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        resolve(&self.0, path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// A directory, made with those above it where they are not.

@@ -1,6 +1,6 @@
 //! ⑦ What is so, for people and programs: the state file and those who read it.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +99,12 @@ pub struct ImageStatus {
     /// Of its manifest: which one it is. A directory has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// What its program listens on, as whoever made it says: `80/tcp`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed_ports: Vec<String>,
+    /// What whoever made it wrote on it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Mesos's `ContainerStatus` (mesos.proto). What is absent is not known or not so.
@@ -231,7 +237,12 @@ mod tests {
             sandbox: Some("/x".into()),
             log: Some("/x".into()),
             cgroup: text(),
-            image: Some(ImageStatus { source: String::new(), digest: text() }),
+            image: Some(ImageStatus {
+                source: String::new(),
+                digest: text(),
+                exposed_ports: vec![String::new()],
+                labels: BTreeMap::from([(String::new(), String::new())]),
+            }),
             isolators: vec![IsolatorStatus { name: String::new(), detail: text(), error: text() }],
             container_status: ContainerStatus {
                 cgroup_info: Some(CgroupInfo { net_cls: Some(NetCls::of(Handle(1), vec!["bpf".to_owned()])) }),
@@ -258,6 +269,10 @@ mod tests {
     /// Every key of `value` stands in `schema`, and the other way round.
     fn compare(at: &str, value: &Value, schema: &Value) {
         match value {
+            // A map, whose keys are anybody's.
+            Value::Object(fields) if schema["additionalProperties"].is_object() => {
+                fields.values().for_each(|value| compare(at, value, &schema["additionalProperties"]));
+            }
             Value::Object(fields) => {
                 let schema = match schema.get("oneOf") {
                     Some(Value::Array(all)) => {

@@ -13,7 +13,7 @@ use crate::{
     image,
     inside::Inside,
     isolators::{
-        Check, Isolator, ORDER,
+        Check, Isolator, ORDER, docker_runtime,
         filesystem_linux::{Found, find},
     },
     protocol::{Failure, Stage},
@@ -52,7 +52,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
     let says = found.as_ref().map_or(&nothing, |found| &found.config);
     let mut plan = Plan {
         container: from.name.clone(),
-        unit: UnitSettings::of(from.spec),
+        unit: UnitSettings::of(from.spec, docker_runtime::stop_signal(says)),
         namespaces: BTreeSet::new(),
         sandbox: None,
         tag: None,
@@ -128,8 +128,9 @@ fn start_in(plan: &Plan) -> Option<PathBuf> {
 
 /// The program, with the environment that a service of this user would have (systemd.exec(5)).
 fn program(name: &Name, spec: &Spec, account: &users::Account, image: &image::Config) -> Result<Program, Failure> {
-    let of_image = command::ImageCommand { entrypoint: image.entrypoint.clone(), cmd: image.cmd.clone() };
-    let (executable, argv) = command::resolve(&spec.command, &of_image).map_err(|error| config(&error.to_string()))?;
+    let of_image = spec.image.as_ref().map(|_| command::ImageCommand::of(image));
+    let resolved = command::resolve(&spec.command, of_image.as_ref());
+    let (executable, argv) = resolved.map_err(|error| config(&format!("{error}; {}", error.cure())))?;
     let mut environment = vec![("PATH".to_owned(), DEFAULT_PATH.to_owned())];
     let text = |path: &Path| path.to_string_lossy().into_owned();
     if let Some(user) = &account.name {

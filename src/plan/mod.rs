@@ -7,7 +7,13 @@ mod build;
 mod capabilities;
 mod step;
 
-use std::{collections::BTreeSet, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +65,15 @@ pub struct Base {
     pub digest: Option<image::Digest>,
     /// Its directories, lowest first.
     pub layers: Vec<PathBuf>,
+    /// The signal that ends its program, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<Signal>,
+    /// The ports that its program listens on, as it says: `80/tcp`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed_ports: Vec<String>,
+    /// What whoever made it wrote on it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A namespace that a plan asks for (namespaces(7)).
@@ -177,9 +192,10 @@ pub struct UnitSettings {
 }
 
 impl UnitSettings {
-    /// What `spec` wants beyond the template unit `units/berth@.service`.
+    /// What `spec` wants beyond the template unit `units/berth@.service`; its image says which signal stops it, where
+    /// it does not.
     #[must_use]
-    pub fn of(spec: &Spec) -> Self {
+    pub fn of(spec: &Spec, stop_signal_of_image: Option<Signal>) -> Self {
         let standard = Service::default();
         let service = &spec.service;
         Self {
@@ -192,7 +208,7 @@ impl UnitSettings {
             restart_delay: beyond(service.restart_delay, standard.restart_delay),
             start_limit: beyond(service.start_limit, standard.start_limit),
             start_timeout: beyond(service.start_timeout, standard.start_timeout),
-            stop_signal: beyond(service.stop_signal, standard.stop_signal),
+            stop_signal: service.stop_signal.or(stop_signal_of_image).filter(|signal| *signal != Signal::TERM),
             stop_timeout: beyond(service.stop_timeout, standard.stop_timeout),
         }
     }

@@ -1,6 +1,6 @@
 //! The steps of a plan: what the child does before it becomes the program.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -153,4 +153,15 @@ pub enum Source {
     Host(PathBuf),
     /// A path inside the sandbox; resolved beneath it, no symlink followed.
     Sandbox(PathBuf),
+    /// The same, and at first it holds what the root has at the target.
+    Populated(PathBuf),
+}
+
+impl Source {
+    /// The path itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        let (Self::Host(path) | Self::Sandbox(path) | Self::Populated(path)) = self;
+        path
+    }
 }

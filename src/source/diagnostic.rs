@@ -17,6 +17,8 @@ pub const MOST: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
+    /// Something could not be looked at.
+    Note,
     /// It works, but likely not as meant.
     Warning,
     /// It is refused.
@@ -99,6 +101,13 @@ impl Diagnostic {
         self
     }
 
+    /// Only a note.
+    #[must_use]
+    pub fn as_note(mut self) -> Self {
+        self.severity = Severity::Note;
+        self
+    }
+
     /// About a key.
     #[must_use]
     pub(crate) fn with_key(mut self, key: &str) -> Self {
@@ -126,6 +135,7 @@ impl Diagnostic {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
+            Severity::Note => Level::NOTE,
         };
         let file = printable(&self.file.to_string_lossy());
         let title = level.primary_title(match &self.key {
@@ -150,9 +160,11 @@ impl fmt::Display for Diagnostic {
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
         }
-        if self.severity == Severity::Warning {
-            f.write_str(": warning")?;
-        }
+        f.write_str(match self.severity {
+            Severity::Error => "",
+            Severity::Warning => ": warning",
+            Severity::Note => ": note",
+        })?;
         if let Some(key) = &self.key {
             write!(f, ": {key}")?;
         }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    HandleChoice, Name, Spec, digest,
+    HandleChoice, Name, Spec,
+    command::is_left_to_image,
+    digest,
     fragment::Fragment,
     load::{Claim, Defaults, Loaded, Outcome},
     validate::{Draft, Report, validate},
@@ -48,6 +50,7 @@ pub fn assemble(parts: Parts, defaults: &Defaults) -> (Loaded, Option<Merged>) {
         digest: String::new(),
         warnings: Vec::new(),
         claim: None,
+        left_to_image: None,
     };
     let text = match content {
         Ok(Content::Text(text)) => text,
@@ -79,6 +82,7 @@ pub fn assemble(parts: Parts, defaults: &Defaults) -> (Loaded, Option<Merged>) {
     sort(&mut errors, &loaded.files);
     loaded.warnings = warnings;
     loaded.claim = claim(&spec, &stack, main);
+    loaded.left_to_image = left_to_image(&spec, &stack, main);
     if errors.is_empty() {
         loaded.digest = digest(&spec);
         loaded.outcome = Outcome::Good(Box::new(spec));
@@ -101,6 +105,14 @@ pub fn check_defaults(defaults: &Defaults) -> Vec<Diagnostic> {
 fn claim(spec: &Spec, stack: &Stack, main: usize) -> Option<Claim> {
     let Some(HandleChoice::Fixed(handle)) = spec.network.handle else { return None };
     stack.error(&dotted("network.handle"), Part::Value, "", main).map(|place| Claim { handle, place })
+}
+
+/// Where the spec leaves to an image what is executed.
+fn left_to_image(spec: &Spec, stack: &Stack, main: usize) -> Option<Diagnostic> {
+    if spec.image.is_none() || !is_left_to_image(&spec.command) {
+        return None;
+    }
+    stack.error(&dotted("image.source"), Part::Value, "", main)
 }
 
 /// Takes what is wrong out of a document. Of a file that is not even TOML, nothing more is told.

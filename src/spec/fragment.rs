@@ -138,7 +138,7 @@ pub struct ServiceFragment {
     pub start_limit: Option<StartLimitFragment>,
     /// `TimeoutStartSec=`. Defaults to `1m 30s`.
     pub start_timeout: Option<Timespan>,
-    /// `KillSignal=`. Defaults to `SIGTERM`.
+    /// `KillSignal=`. Defaults to the image's `StopSignal`, else `SIGTERM`.
     #[serde(default, deserialize_with = "optional")]
     pub stop_signal: Option<Signal>,
     /// `TimeoutStopSec=`. Defaults to `10s`.

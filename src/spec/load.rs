@@ -40,6 +40,8 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// What it asks for that no other container may have.
     pub claim: Option<Claim>,
+    /// Where it leaves to an image what is executed, for a complaint; none if it says so itself.
+    pub(crate) left_to_image: Option<Diagnostic>,
 }
 
 /// A handle that one container alone may have, and where its files ask for it.

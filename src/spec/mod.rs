@@ -24,4 +24,4 @@ pub use types::{
     Bytes, Command, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces, Network, OnChange,
     Pull, Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName, Volume, VolumeMode,
 };
-pub(crate) use validate::beyond_bounding;
+pub(crate) use validate::{beyond_bounding, kernel_tree};

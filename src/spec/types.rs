@@ -277,8 +277,8 @@ pub struct Service {
     pub start_limit: StartLimit,
     /// `TimeoutStartSec=`. Defaults to 90 s.
     pub start_timeout: Duration,
-    /// `KillSignal=`. Defaults to SIGTERM.
-    pub stop_signal: Signal,
+    /// `KillSignal=`. Defaults to the image's `StopSignal`, and without one to SIGTERM.
+    pub stop_signal: Option<Signal>,
     /// `TimeoutStopSec=`. Defaults to 10 s.
     pub stop_timeout: Duration,
     /// `After=`: units that this one starts after.
@@ -300,7 +300,7 @@ impl Default for Service {
             restart_delay: Duration::from_secs(1),
             start_limit: StartLimit { burst: 5, interval: Duration::from_secs(10) },
             start_timeout: Duration::from_secs(90),
-            stop_signal: Signal::TERM,
+            stop_signal: None,
             stop_timeout: Duration::from_secs(10),
             after: Vec::new(),
             before: Vec::new(),

@@ -26,6 +26,12 @@ const LATEST: &str = "latest";
 /// Where a container with a root of its own sees its sandbox.
 pub const INSIDE: &str = "/mnt/berth/sandbox";
 
+/// Where volumes of an image's own lie in the sandbox.
+const IMAGE_VOLUMES: &str = "volumes";
+
+/// Longest name of one there.
+const LONGEST_VOLUME: usize = 200;
+
 /// What the directory of a run's root is called beside its sandbox.
 const ROOT_SUFFIX: &str = ".root";
 
@@ -59,6 +65,33 @@ pub fn make_root(root: &Path, model: Option<&Path>) -> io::Result<()> {
         fs::set_permissions(&upper, model.permissions())?;
     }
     Ok(())
+}
+
+/// Where a volume of an image's own lies in the sandbox: by its place in the container, as systemd-escape(1) writes it.
+#[must_use]
+pub fn image_volume(target: &Path) -> PathBuf {
+    let text = target.as_os_str().as_encoded_bytes();
+    let text = text.strip_prefix(b"/").unwrap_or(text);
+    let mut name = String::new();
+    for (index, byte) in text.iter().enumerate() {
+        match byte {
+            b'/' => name.push('-'),
+            b'.' if index == 0 => name.push_str("\\x2e"),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'_' | b'.' => name.push(char::from(*byte)),
+            byte => name.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    // A name of a file takes 255 bytes, and the volume has a longer one until it is whole.
+    if name.len() > LONGEST_VOLUME {
+        name = crate::spec::short_hash(text);
+    }
+    Path::new(IMAGE_VOLUMES).join(name)
+}
+
+/// Whether a sandbox is the one that its container's runs share.
+#[must_use]
+pub fn is_persistent(sandbox: &Path) -> bool {
+    sandbox.file_name().is_some_and(|name| name == PERSISTENT)
 }
 
 /// How long sandboxes of ended runs stay.
@@ -201,11 +234,11 @@ impl Beneath {
         Ok(Self { directory: rustix::fs::open(path, flags, Mode::empty())? })
     }
 
-    /// Makes a directory and those above it; the last gets `mode` and owner, also if it was there.
+    /// Makes a directory and those above it; the last gets `mode` and owner, also if it was there, and is given back.
     ///
     /// # Errors
     /// A symlink, a `..` or something that is no directory stands in the way, or a call failed.
-    pub fn make_dir(&self, relative: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+    pub fn make_dir(&self, relative: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<OwnedFd> {
         let mut at = self.step(&self.directory, Path::new("."))?;
         for part in relative.components() {
             let Component::Normal(name) = part else { continue };
@@ -219,7 +252,8 @@ impl Beneath {
             at = self.step(&at, Path::new(name))?;
         }
         fchown(&at, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-        Ok(fchmod(&at, Mode::from_raw_mode(mode))?)
+        fchmod(&at, Mode::from_raw_mode(mode))?;
+        Ok(at)
     }
 
     /// Opens a directory for reading, beneath `at`.

@@ -22,10 +22,14 @@ impl Supervisor {
                 self.reconcile(&name);
             }
             Event::JobDone { name, token, result } => self.on_job_done(&name, token, result),
-            Event::SettingsApplied => self.tell_ready(),
+            Event::SettingsApplied => {
+                self.settled.notify_waiters();
+                self.tell_ready();
+            }
             Event::SettingsFailed(reason) => {
                 tracing::error!("settings of units wait: {reason}");
                 self.forget_applied();
+                self.settled.notify_waiters();
             }
             Event::Away(reason) => {
                 if self.away.borrow().is_none() {

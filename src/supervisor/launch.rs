@@ -70,6 +70,7 @@ impl Supervisor {
         };
         match prepared {
             Ok(plan) => {
+                self.apply_settings(&slot, &plan).await;
                 let _expecting = Expecting::begin(&slot, &invocation);
                 peer.say(&Reply::Launch { plan: Box::new(plan) }).await?;
                 self.hear_reports(peer, &slot, &invocation).await

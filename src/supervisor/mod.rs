@@ -27,6 +27,8 @@ mod provide;
 mod publish;
 /// Files to deeds.
 mod reconcile;
+/// What the service manager is told.
+mod settings;
 /// One container.
 mod slot;
 /// Changes of files.
@@ -107,6 +109,8 @@ pub struct Supervisor {
     changed: Notify,
     /// Sandboxes may be due.
     collect: Notify,
+    /// Settings are in force, or cannot be.
+    settled: Notify,
     /// There may be something to measure.
     measured: Notify,
     /// The configuration was read again.
@@ -215,6 +219,7 @@ impl Supervisor {
             token: Cell::new(0),
             changed: Notify::new(),
             collect: Notify::new(),
+            settled: Notify::new(),
             measured: Notify::new(),
             reloaded: Notify::new(),
         }
@@ -311,7 +316,9 @@ impl Supervisor {
         let run = record.run.as_ref().map(|run| (run.invocation.clone(), run.process));
         let again = record.restarting.clone().map(|invocation| (invocation, None));
         let Some((invocation, process)) = run.or(again) else { return };
-        let settings = Box::new(record.spec.as_ref().map(UnitSettings::of).unwrap_or_default());
+        let of_run = record.run.as_ref().map(|run| run.plan.unit.clone());
+        let settings = of_run.or_else(|| record.spec.as_ref().map(|spec| UnitSettings::of(spec, None)));
+        let settings = Box::new(settings.unwrap_or_default());
         self.manager.order(Order::Adopt { name: record.name.clone(), invocation, process, settings });
     }
 

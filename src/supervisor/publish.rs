@@ -135,6 +135,8 @@ impl Supervisor {
             image: record.run.as_ref().and_then(|run| run.plan.image.as_ref()).map(|base| ImageStatus {
                 source: base.source.to_string(),
                 digest: base.digest.as_ref().map(ToString::to_string),
+                exposed_ports: base.exposed_ports.clone(),
+                labels: base.labels.clone(),
             }),
             isolators,
             container_status,

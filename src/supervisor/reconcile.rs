@@ -13,7 +13,6 @@ use crate::{
     launch::stop::{self, StopAction},
     manager::{Active, Batch, JobVerb, Kind, Order, Unit},
     observe::Lifecycle,
-    plan::UnitSettings,
     spec::{self, Name, Outcome, Signal},
     state::Record,
 };
@@ -106,13 +105,12 @@ impl Supervisor {
         let (deed, settings, digest) = self.wanted(name, |wanted| {
             let deed = decide::deed(wanted, &slot.record.borrow(), &slot.unit.borrow(), slot.is_busy());
             match wanted {
-                Wanted::Good(spec, digest) => (deed, Some(UnitSettings::of(spec)), Some(digest.to_owned())),
+                Wanted::Good(spec, digest) => (deed, Some(self.settings(slot, spec)), Some(digest.to_owned())),
                 _ => (deed, None, None),
             }
         });
-        if let Some(settings) = settings.filter(|settings| slot.applied.borrow().as_ref() != Some(settings)) {
-            *slot.applied.borrow_mut() = Some(settings.clone());
-            batch.settings.insert(name.clone(), Some(settings));
+        if let Some(settings) = settings {
+            Self::refresh(slot, settings, batch);
         }
         match deed {
             Deed::Rest | Deed::Wait => {}

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use tokio::sync::{Mutex, oneshot};
 
+use super::settings::Said;
 use crate::{
     manager::{JobError, JobVerb, Unit},
     observe::Lifecycle,
@@ -28,6 +29,8 @@ pub struct Slot {
     pub unit: RefCell<Unit>,
     /// The settings last handed to the service manager; none if they must be handed over again.
     pub applied: RefCell<Option<UnitSettings>>,
+    /// What its image says of its unit, when last looked at.
+    pub said: RefCell<Option<Said>>,
     /// The job under way.
     pub job: RefCell<Option<PendingJob>>,
     /// Whether a launcher is being served.
@@ -76,6 +79,7 @@ impl Slot {
             record: RefCell::new(record),
             unit: RefCell::default(),
             applied: RefCell::default(),
+            said: RefCell::default(),
             job: RefCell::default(),
             launching: Cell::new(false),
             expected: RefCell::default(),

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     io, mem,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
@@ -13,9 +13,11 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_change, move_mount, open_tree,
+    unmount,
 };
+use rustix::process::{chdir, fchdir};
 
 /// Makes `/` a recursive slave: mounts of the host still arrive, none made here reaches the host.
 ///
@@ -118,28 +120,62 @@ pub fn new_filesystem(kind: &CStr, options: &[(&str, &str)], denied: Denied) -> 
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
+/// The most directories that overlayfs stacks (`OVL_MAX_STACK`).
+pub const MOST_LAYERS: usize = 500;
+
+/// How the kernel is told of an overlay's layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerOptions {
+    /// `lowerdir+`, one after the other, of Linux 6.6 and newer.
+    Append,
+    /// `lowerdir=`, all in one text. fsconfig(2) takes 256 bytes, so it is for mount(2), which takes a page.
+    List,
+}
+
+impl LayerOptions {
+    /// What this kernel knows (uname(2)). An older one says only at the end that it does not know an option.
+    #[must_use]
+    pub fn of_kernel() -> Self {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+        if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 6) { Self::Append } else { Self::List }
+    }
+}
+
 /// An overlay of directories, lowest first, with those that take changes (`upperdir`, `workdir`) if any, detached.
 ///
-/// Directories are named by descriptors, since a path may hold what has a meaning in options.
+/// Directories are named by descriptors, since a path may hold what has a meaning in options. With
+/// [`LayerOptions::List`] it is mounted over the directory `place` for a moment, in this mount namespace.
 ///
 /// # Errors
-/// open(2), fsopen(2), fsconfig(2) or fsmount(2); `EINVAL` where there are more layers than an old kernel takes.
-pub fn overlay(layers: &[&Path], upper: Option<(&Path, &Path)>) -> io::Result<OwnedFd> {
-    let open = |path: &Path| -> io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(rustix::fs::open(path, flags, Mode::empty())?)
-    };
-    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let lower = layers.iter().rev().map(|path| open(path)).collect::<io::Result<Vec<_>>>()?;
-    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    if takes_layers_one_by_one() {
-        lower.iter().try_for_each(|fd| fsconfig_set_string(&context, "lowerdir+", name(fd)))?;
-    } else {
-        let all = lower.iter().map(name).collect::<Vec<_>>().join(":");
-        fsconfig_set_string(&context, "lowerdir", all)?;
+/// open(2), fsopen(2), fsconfig(2), fsmount(2) or mount(2); `EINVAL` where there are more than [`MOST_LAYERS`].
+pub fn overlay(
+    layers: &[&Path],
+    upper: Option<(&Path, &Path)>,
+    place: &Path,
+    options: LayerOptions,
+) -> io::Result<OwnedFd> {
+    let lower = layers.iter().rev().map(|path| open_directory(path)).collect::<io::Result<Vec<_>>>()?;
+    let upper =
+        upper.map(|(upper, work)| Ok::<_, io::Error>((open_directory(upper)?, open_directory(work)?))).transpose()?;
+    match options {
+        LayerOptions::Append => overlay_of_context(&lower, upper.as_ref()),
+        LayerOptions::List => overlay_of_list(&lower, upper.as_ref(), place),
     }
-    let upper = upper.map(|(upper, work)| Ok::<_, io::Error>((open(upper)?, open(work)?))).transpose()?;
-    if let Some((upper, work)) = &upper {
+}
+
+/// Opens a directory to be named by its descriptor.
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// By fsconfig(2), the highest layer first.
+fn overlay_of_context(lower: &[OwnedFd], upper: Option<&(OwnedFd, OwnedFd)>) -> io::Result<OwnedFd> {
+    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    lower.iter().try_for_each(|fd| fsconfig_set_string(&context, "lowerdir+", name(fd)))?;
+    if let Some((upper, work)) = upper {
         fsconfig_set_string(&context, "upperdir", name(upper))?;
         fsconfig_set_string(&context, "workdir", name(work))?;
     }
@@ -147,12 +183,24 @@ pub fn overlay(layers: &[&Path], upper: Option<(&Path, &Path)>) -> io::Result<Ow
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }
 
-/// Whether the kernel is 6.6 or newer, which has `lowerdir+` (uname(2)). An older one says only at the end that it does
-/// not know an option.
-fn takes_layers_one_by_one() -> bool {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 6)
+/// By mount(2), the highest layer first. Names are relative to `/proc/self/fd`, so that as many as overlayfs takes fit into
+/// a page.
+fn overlay_of_list(lower: &[OwnedFd], upper: Option<&(OwnedFd, OwnedFd)>, place: &Path) -> io::Result<OwnedFd> {
+    let name = |fd: &OwnedFd| fd.as_raw_fd().to_string();
+    let mut options = format!("lowerdir={}", lower.iter().map(name).collect::<Vec<_>>().join(":"));
+    if let Some((upper, work)) = upper {
+        options.push_str(&format!(",upperdir={},workdir={}", name(upper), name(work)));
+    }
+    let options = CString::new(options)?;
+    let place = std::path::absolute(place)?;
+    let here = open_directory(Path::new("."))?;
+    chdir("/proc/self/fd")?;
+    let mounted = mount(c"overlay", &place, c"overlay", MountFlags::empty(), Some(options.as_c_str()));
+    fchdir(here)?;
+    mounted?;
+    let tree = open_directory(&place).and_then(clone_one);
+    unmount(&place, UnmountFlags::DETACH)?;
+    tree
 }
 
 /// Attaches a detached tree over what `target` (`O_PATH`) refers to.

@@ -39,7 +39,7 @@ fn a_full_spec_means_what_it_says() {
     assert_eq!(json["namespaces"]["shm_size"], 4_294_967_296_u64);
     assert_eq!(spec.service.restart_delay.as_secs(), 90);
     assert_eq!(spec.service.start_timeout, std::time::Duration::MAX);
-    assert_eq!((spec.service.stop_signal.0, spec.service.start_limit.burst), (37, 0));
+    assert_eq!((spec.service.stop_signal.unwrap().0, spec.service.start_limit.burst), (37, 0));
     assert!(spec.autostart);
     assert_eq!(serde_json::from_value::<Spec>(json).unwrap(), spec);
 }

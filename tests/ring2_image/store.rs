@@ -16,6 +16,7 @@ pub const ALL: &[Case] = &[
     ("nothing_in_use_is_removed", in_use),
     ("a_moved_tag_keeps_the_way_back", moved),
     ("images_are_shown", shown),
+    ("a_check_knows_what_an_image_runs", checked),
 ];
 
 /// An image of three layers, of some megabytes and some thousand files.
@@ -160,4 +161,42 @@ fn shown() {
     let error = world.fails(&["pull", "ocl:l"]);
     assert!(error.contains("did you mean \"oci:\""), "{error}");
     assert!(Path::new(&world.at("host/var/lib/berth/images/layers")).is_dir());
+}
+
+/// A spec that leaves its command to an image: a note where that is not here, an error where it names no program.
+fn checked() {
+    let world = World::new();
+    world.sh("umoci init --layout l; umoci new --image l:silent; umoci new --image l:says
+        umoci config --image l:says --config.cmd /bin/x");
+    let write = |name: &str, command: &str| {
+        let source = world.source(&format!("oci:l:{name}"));
+        let spec = world.at(&format!("host/etc/berth/containers/{name}.toml"));
+        fs::create_dir_all(spec.parent().unwrap()).unwrap();
+        fs::write(&spec, format!("{command}[image]\nsource = \"{source}\"\n")).unwrap();
+    };
+    write("silent", "");
+    write("says", "");
+    let said = world.succeeds(&["check", "--strict"]);
+    for name in ["silent", "says"] {
+        assert!(said.contains(&format!("l:{name} is not in the store")), "{said}");
+        assert!(said.contains(&format!("containers/{name}.toml:2:10")), "{said}");
+    }
+    world.pull("oci:l:says");
+    world.pull("oci:l:silent");
+    for (command, missing) in [
+        ("", "the image has neither Entrypoint nor Cmd"),
+        ("command = { shell = false, arguments = [\"a\"] }\n", "`command.arguments` alone name none"),
+    ] {
+        write("silent", command);
+        let output = world.output(&["--json", "check"]);
+        assert_eq!(output.status.code(), Some(2));
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = found["diagnostics"].as_array().unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((&found[0]["severity"], &found[0]["key"]), (&"error".into(), &"image.source".into()));
+        assert_eq!(found[0]["line"], if command.is_empty() { 2 } else { 3 });
+        assert!(found[0]["message"].as_str().unwrap().contains(missing), "{found:?}");
+    }
+    write("silent", "command = [\"/bin/true\"]\n");
+    assert!(world.succeeds(&["check"]).contains("2 specs, 0 errors, 0 warnings"));
 }

@@ -239,7 +239,7 @@ fn bind_failures_name_stage_errno_and_path() {
             ("host", path) => Source::Host(world.at(path)),
             (_, path) => Source::Sandbox(path.into()),
         };
-        let (Source::Host(path) | Source::Sandbox(path)) = source.clone();
+        let path = source.path().to_owned();
         let target = world.at(target);
         world.bind(source, &target, false);
         let mut run = world.launch();

@@ -2,6 +2,7 @@
 #![allow(clippy::missing_docs_in_private_items, reason = "the name of a case is its sentence")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
@@ -11,7 +12,9 @@ use std::{
 use berth::{
     plan::{Action, Base, Bind, EtcFile, Namespace, Phase, Source, Top},
     state::sandbox,
+    sys::mount::{self, LayerOptions},
 };
+use nix::sched::{CloneFlags, unshare};
 
 use super::world::{World, step, tool};
 
@@ -23,6 +26,8 @@ pub const ALL: &[(&str, fn())] = &[
     ("root/writable_is_the_directory_itself", writable_is_the_directory_itself),
     ("root/read_only_takes_no_change", read_only_takes_no_change),
     ("root/layers_are_stacked", layers_are_stacked),
+    ("root/as_many_layers_as_overlayfs_takes_are_stacked", as_many_layers_as_overlayfs_takes_are_stacked),
+    ("root/an_older_kernel_stacks_as_many", an_older_kernel_stacks_as_many),
     ("root/the_kernels_paths_are_masked", the_kernels_paths_are_masked),
     ("root/volumes_cover_what_they_should", volumes_cover_what_they_should),
     ("root/a_hostile_image_reaches_nothing", a_hostile_image_reaches_nothing),
@@ -53,7 +58,7 @@ fn copy(file: &Path, directory: &Path) {
 }
 
 /// A world whose container runs a script in a root of its own, which `spoil` has had in its hands.
-fn world(script: &str, top: Top, binds: Vec<Bind>, spoil: impl Fn(&Path)) -> World {
+pub fn world(script: &str, top: Top, binds: Vec<Bind>, spoil: impl Fn(&Path)) -> World {
     let mut world = World::script(script);
     let disk = world.at("disk");
     fs::create_dir(&disk).unwrap();
@@ -74,6 +79,9 @@ fn world(script: &str, top: Top, binds: Vec<Bind>, spoil: impl Fn(&Path)) -> Wor
         source: format!("rootfs:{}", image.display()).parse().unwrap(),
         digest: None,
         layers: layers.clone(),
+        stop_signal: None,
+        exposed_ports: Vec::new(),
+        labels: BTreeMap::new(),
     });
     world.plan.namespaces.extend([Namespace::Uts, Namespace::Cgroup]);
     let steps = &mut world.plan.steps;
@@ -96,7 +104,8 @@ fn said(script: &str, top: Top) -> String {
     world(script, top, vec![], |_| ()).launch().output()
 }
 
-fn bind(source: Source, target: &str, read_only: bool) -> Bind {
+/// One bind.
+pub fn bind(source: Source, target: &str, read_only: bool) -> Bind {
     Bind { source, target: target.into(), read_only }
 }
 
@@ -173,6 +182,64 @@ fn layers_are_stacked() {
         }
     }
     assert_eq!(world.launch().output(), "higher\nbelow\nnone\n");
+}
+
+/// Directories that all have a file `which`, and one of their own each, in a place whose name has a meaning in options.
+fn many(directory: &Path, count: usize) -> Vec<PathBuf> {
+    let make = |number| {
+        let layer = directory.join(format!("a,b:c\\{number}"));
+        fs::create_dir(&layer).unwrap();
+        fs::write(layer.join("which"), format!("{number}\n")).unwrap();
+        fs::write(layer.join(format!("own{number}")), "").unwrap();
+        layer
+    };
+    (1..=count).map(make).collect()
+}
+
+fn as_many_layers_as_overlayfs_takes_are_stacked() {
+    let mut world = world("cat /which; ls -d /own1 /own250 /own499", Top::Upper, vec![], |_| ());
+    let more = many(&world.at("disk"), mount::MOST_LAYERS - 1);
+    for step in &mut world.plan.steps {
+        if let Action::EnterRoot { layers, .. } = &mut step.action {
+            layers.extend(more.clone());
+        }
+    }
+    assert_eq!(world.launch().output(), "499\n/own1\n/own250\n/own499\n");
+}
+
+fn an_older_kernel_stacks_as_many() {
+    // Mounts and the change of directory are this thread's alone.
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    tool(&["mount", "-t", "tmpfs", "disk", directory.path().to_str().unwrap()]);
+    fs::create_dir(at("place")).unwrap();
+    fs::create_dir(at("merged")).unwrap();
+    let layers = many(directory.path(), mount::MOST_LAYERS + 1);
+    let stack = |count: usize, upper: bool| {
+        let layers: Vec<&Path> = layers[..count].iter().map(PathBuf::as_path).collect();
+        let (upperdir, work) = (at(&format!("upper{count}")), at(&format!("work{count}")));
+        for path in [&upperdir, &work] {
+            fs::create_dir(path).unwrap();
+        }
+        let upper = upper.then_some((upperdir.as_path(), work.as_path()));
+        mount::overlay(&layers, upper, &at("place"), LayerOptions::List)
+    };
+    let before = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    for (count, upper) in [(2, false), (128, true), (mount::MOST_LAYERS, true)] {
+        let tree = stack(count, upper).unwrap();
+        assert_eq!(fs::read_to_string("/proc/thread-self/mountinfo").unwrap(), before, "it is detached");
+        mount::attach(&tree, fs::File::open(at("merged")).unwrap()).unwrap();
+        let seen = |name: &str| fs::read_to_string(at("merged").join(name));
+        assert_eq!(seen("which").unwrap(), format!("{count}\n"));
+        assert!((1..=count).all(|number| seen(&format!("own{number}")).is_ok()));
+        let written = fs::write(at("merged/new"), "");
+        assert_eq!((written.is_ok(), at(&format!("upper{count}/new")).exists()), (upper, upper), "{written:?}");
+        rustix::mount::unmount(at("merged"), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+    let error = stack(mount::MOST_LAYERS + 1, true).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(fs::read_to_string("/proc/thread-self/mountinfo").unwrap(), before, "nothing is left");
 }
 
 fn the_kernels_paths_are_masked() {

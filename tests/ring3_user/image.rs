@@ -12,6 +12,8 @@ pub const TRIALS: &[Test] = &[
     ("an_init_needs_nothing_in_a_root", an_init_needs_nothing_in_a_root),
     ("a_missing_root_is_said", a_missing_root_is_said),
     ("an_image_of_layers_runs_as_it_says", an_image_of_layers_runs_as_it_says),
+    ("what_an_image_says_of_its_unit_holds", what_an_image_says_of_its_unit_holds),
+    ("a_volume_of_an_image_lives_with_its_sandbox", a_volume_of_an_image_lives_with_its_sandbox),
     ("an_image_that_is_not_here_is_said", an_image_that_is_not_here_is_said),
     ("an_image_needs_both_isolators", an_image_needs_both_isolators),
 ];
@@ -109,15 +111,15 @@ fn a_missing_root_is_said(suite: Suite) {
     assert!(message.contains("/srv/nothing") && message.contains("create it"), "{state}");
 }
 
-/// Makes the OCI layout `/srv/layout` of `/srv/lower` and `/srv/upper`.
+/// Makes the OCI layout `layout` of `lower` and `upper`, all in the directory given.
 const LAYOUT: &str = r#"
 set -e
-cd /srv; mkdir -p layout/blobs/sha256
+cd $1; mkdir -p layout/blobs/sha256
 blob() { sum=$(sha256sum $1 | cut -d' ' -f1); cp $1 layout/blobs/sha256/$sum; echo $sum; }
 entry() { printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%s}' $1 $2 $(stat -c %s layout/blobs/sha256/$2); }
 tar -C lower -cf lower.tar .; tar -C upper -cf upper.tar .
 lower=$(blob lower.tar); upper=$(blob upper.tar)
-printf '{"architecture":"%s","os":"linux","config":{"Entrypoint":["/bin/sh","-c"],"Cmd":["id -u; id -G; echo $A $B; readlink /proc/self/cwd; cat /which; ls /gone 2>&1; true"],"Env":["A=image","B=image"],"User":"web","WorkingDir":"/work/here","Healthcheck":{"Test":["CMD","true"]}},"rootfs":{"type":"layers","diff_ids":["sha256:%s","sha256:%s"]}}' $(dpkg --print-architecture) $lower $upper > config
+printf '{"architecture":"%s","os":"linux","config":{"Entrypoint":["/bin/sh","-c"],"Cmd":["id -u; id -G; echo $A $B; readlink /proc/self/cwd; cat /which; ls /gone 2>&1; true"],"Env":["A=image","B=image"],"User":"web","WorkingDir":"/work/here","StopSignal":"SIGQUIT","ExposedPorts":{"80/tcp":{},"53/udp":{}},"Labels":{"org.example":"of the image"},"Volumes":{"/data":{},"/proc/x":{}},"Healthcheck":{"Test":["CMD","true"]}},"rootfs":{"type":"layers","diff_ids":["sha256:%s","sha256:%s"]}}' $(dpkg --print-architecture) $lower $upper > config
 config=$(blob config)
 printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":%s,"layers":[%s,%s]}' "$(entry config.v1+json $config)" "$(entry layer.v1.tar $lower)" "$(entry layer.v1.tar $upper)" > manifest
 printf '{"schemaVersion":2,"manifests":[%s]}' "$(entry manifest.v1+json $(blob manifest))" > layout/index.json
@@ -131,13 +133,74 @@ fn an_image_of_layers_runs_as_it_says(suite: Suite) {
              mkdir -p /srv/upper/etc; echo upper > /srv/upper/which; touch /srv/upper/.wh.gone; \
              echo 'web:x:5000:5001::/:' > /srv/upper/etc/passwd");
     host.write("/srv/layout.sh", LAYOUT);
-    host.ok("sh /srv/layout.sh");
+    host.ok("sh /srv/layout.sh /srv");
     let toml = "environment = { B = \"spec\" }\n[image]\nsource = \"oci:/srv/layout\"\n";
     let said = host.output_of("layers", &format!("{toml}{ONCE}"));
     assert!(said.starts_with("5000\n5001 77\nimage spec\n/work/here\nupper\n"), "{said}");
     assert!(said.contains("/gone"), "{said}");
     let check = host.berthctl("plan layers");
     assert!(check.stdout.contains("Healthcheck is not run"), "{check}");
+}
+
+/// Makes the layout `NAME/layout` with a small volume in `/srv`, and gives the words of a spec for it.
+fn layout(host: &Share, name: &str) -> String {
+    let at = format!("/srv/{name}");
+    tree(host, &format!("{at}/lower"));
+    host.ok(&format!(
+        "mkdir -p {at}/lower/data {at}/upper; echo image > {at}/lower/data/file; chown -R 4321:77 {at}/lower/data"
+    ));
+    host.write("/srv/layout.sh", LAYOUT);
+    host.ok(&format!("sh /srv/layout.sh {at}"));
+    format!("[image]\nsource = \"oci:{at}/layout\"\n")
+}
+
+fn what_an_image_says_of_its_unit_holds(suite: Suite) {
+    let host = Berth::shared(suite);
+    let image = layout(&host, "says");
+    let traps = "command = \"trap 'echo quit; exit 0' QUIT; sleep infinity & wait\"\n";
+    host.run("says", &format!("{traps}{image}"));
+    // Before the program ran, so there is nothing to wait for.
+    assert_eq!(host.property("says", "KillSignal"), "3");
+    let state = host.container("says").unwrap();
+    assert_eq!(state["image"]["exposed_ports"], serde_json::json!(["53/udp", "80/tcp"]), "{state}");
+    assert_eq!(state["image"]["labels"]["org.example"], "of the image", "{state}");
+    let warnings = state["spec"]["warnings"].to_string();
+    assert!(warnings.contains("the image's volume /proc/x is no place for one"), "{warnings}");
+    let status = host.berthctl("status says");
+    assert!(status.stdout.contains("53/udp 80/tcp") && status.stdout.contains("org.example=of the image"), "{status}");
+    // A berthd that is new, and one that has no run to ask, know it too.
+    host.restart_berthd();
+    assert_eq!(host.property("says", "KillSignal"), "3");
+    host.ok("systemctl stop berth@says");
+    host.wait_said("says", "quit");
+    host.restart_berthd();
+    assert_eq!(host.property("says", "KillSignal"), "3");
+    // What the spec says goes before it, even where that is the default.
+    host.drop_spec("says", &format!("{traps}{image}[service]\nstop_signal = \"SIGTERM\"\n"));
+    host.barrier();
+    assert_eq!(host.property("says", "KillSignal"), "15");
+}
+
+fn a_volume_of_an_image_lives_with_its_sandbox(suite: Suite) {
+    let host = Berth::shared(suite);
+    let image = layout(&host, "volume");
+    let script = "command = \"cat /data/file; ls /data; id -u; touch /data/new\"\nuser = \"4321\"\n";
+    let once = format!("{image}{ONCE}");
+    let said = "image\nfile\n4321";
+    assert_eq!(host.output_of("volume-a", &format!("{script}{once}")), said);
+    host.ok("systemctl start --wait berth@volume-a");
+    assert_eq!(host.said("volume-a"), format!("{said}\n{said}"), "another run has its own");
+    let lasting = format!("sandbox = \"persistent\"\n{script}{once}");
+    host.drop_spec("volume-b", &lasting);
+    host.wait_state("volume-b", "exited");
+    host.ok("systemctl start --wait berth@volume-b");
+    assert!(host.said("volume-b").ends_with("image\nfile\nnew\n4321"), "{}", host.said("volume-b"));
+    let kept = "/var/lib/berth/sandboxes/volume-b/persistent/volumes/data";
+    assert_eq!(host.ok(&format!("stat -c '%u %g' {kept}/file")).trim(), "4321 77");
+    // A volume of the spec takes the place.
+    let spec = "[[volumes]]\ncontainer_path = \"/data\"\nhost_path = \"own\"\n";
+    let toml = format!("command = \"ls -A /data; echo end\"\n{once}{spec}");
+    assert_eq!(host.output_of("volume-c", &toml), "end");
 }
 
 fn an_image_that_is_not_here_is_said(suite: Suite) {

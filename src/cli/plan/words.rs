@@ -186,6 +186,7 @@ fn bind(bind: &Bind) -> String {
     let source = match &bind.source {
         Source::Host(path) => path.display().to_string(),
         Source::Sandbox(path) => format!("sandbox:{}", path.display()),
+        Source::Populated(path) => format!("sandbox:{}, which first holds what the image has,", path.display()),
     };
     let read_only = if bind.read_only { ", read-only with all below" } else { "" };
     format!("{source} on {}{read_only}", bind.target.display())

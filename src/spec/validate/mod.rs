@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     Command, HandleChoice, Identity, Name, Namespaces, Network, Share, Spec,
-    command::{CommandError, ImageCommand, resolve},
+    command::{is_left_to_image, resolve},
     fragment::{Fragment, NamespacesFragment, NetworkFragment},
     words::{CommandWord, UserWord},
 };
@@ -27,6 +27,7 @@ use crate::{
 pub use capabilities::beyond_bounding;
 pub use report::Report;
 pub use text::absolute;
+pub use volumes::kernel_tree;
 
 /// The default umask.
 const UMASK: u32 = 0o022;
@@ -108,17 +109,17 @@ fn command(word: Option<CommandWord>, needed: bool, of_image: bool, report: &mut
     if !needed {
         return command;
     }
-    let help = "write command = [\"/path/to/program\", \"argument\"]";
     // What an image says is known when it is here.
-    let unknown = |error: &CommandError| of_image && *error == CommandError::NoExecutable;
-    if let Some(error) = resolve(&command, &ImageCommand::default()).err().filter(|error| !unknown(error)) {
-        let complaint = Complaint::new(error.to_string()).help(help);
+    let unknown = of_image && is_left_to_image(&command);
+    if let Some(error) = resolve(&command, None).err().filter(|_| !unknown) {
+        let complaint = Complaint::new(error.to_string()).help(error.cure());
         if written { report.error("command", complaint) } else { report.missing("command", complaint) }
     }
     let value = if table || command.shell { "command.value" } else { "command.0" };
     let value = if command.shell && !table { "command" } else { value };
     match command.value.as_deref().map(text::argument) {
         _ if command.value.as_deref().is_some_and(|value| value.trim().is_empty()) => {
+            let help = "write command = [\"/path/to/program\", \"argument\"]";
             report.error(value, Complaint::new("the command is empty").help(help));
         }
         Some(Err(complaint)) => report.error(value, complaint),

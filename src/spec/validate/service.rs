@@ -34,7 +34,7 @@ pub fn service(fragment: ServiceFragment, report: &mut Report<'_>) -> Service {
         start_limit: start_limit(fragment.start_limit.unwrap_or_default(), default.start_limit, report),
         start_timeout: timeout("service.start_timeout", fragment.start_timeout, report)
             .unwrap_or(default.start_timeout),
-        stop_signal: fragment.stop_signal.unwrap_or(default.stop_signal),
+        stop_signal: fragment.stop_signal,
         stop_timeout: timeout("service.stop_timeout", fragment.stop_timeout, report).unwrap_or(default.stop_timeout),
         after,
         before,

@@ -66,10 +66,15 @@ fn target(text: &str) -> Result<PathBuf, Complaint> {
     if path == Path::new("/") {
         return Err(Complaint::new("the whole filesystem cannot be a volume"));
     }
-    match KERNEL.iter().find(|(tree, _)| path.starts_with(tree)) {
+    match kernel_tree(&path) {
         Some((tree, reason)) => Err(Complaint::new(format!("nothing may be mounted over {tree}: {reason}"))),
         None => Ok(path),
     }
+}
+
+/// The tree of the kernel's own that a path lies in, and why nothing may be laid over that.
+pub fn kernel_tree(path: &Path) -> Option<(&'static str, &'static str)> {
+    KERNEL.into_iter().find(|(tree, _)| path.starts_with(tree))
 }
 
 /// What a volume may show.
