@@ -9,7 +9,9 @@ use std::{
 };
 
 use super::{
-    ListenFds, environment,
+    ListenFds,
+    bind::Peers,
+    environment,
     failure::{failure, refusal},
     init, program, steps,
 };
@@ -44,8 +46,9 @@ pub(super) fn arm(
     listen: &ListenFds,
     inherited: impl Fn(&str) -> Option<String>,
 ) -> Result<Armed, Failure> {
+    let mut peers = Peers::open(plan)?;
     for step in &plan.steps {
-        steps::apply(&step.action, plan)?;
+        steps::apply(&step.action, plan, &mut peers)?;
     }
     let path = program::resolve(&plan.program)?;
     let environment = environment::compose(&plan.program.environment, inherited);

@@ -15,6 +15,7 @@ use crate::{
     isolators::{
         Check, Isolator, ORDER, docker_runtime,
         filesystem_linux::{Found, find},
+        volume,
     },
     protocol::{Failure, Stage},
     spec::{Name, Spec, command, words::UserWord},
@@ -63,6 +64,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
         capabilities: CapabilityWishes::default(),
     };
     isolate(from, found.as_ref(), &mut plan)?;
+    volume::check_nesting(&plan, from.host)?;
     if plan.program.init && !plan.namespaces.contains(&Namespace::Pid) {
         return Err(config("init = true needs a pid namespace of the container's own (namespaces.pid = \"private\")"));
     }

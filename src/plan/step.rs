@@ -1,10 +1,10 @@
 //! The steps of a plan: what the child does before it becomes the program.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::CapabilitySets;
+use super::{Bind, CapabilitySets};
 use crate::spec::Bytes;
 
 /// When a step is done. The child sorts by phase; within a phase the order of the isolators holds.
@@ -72,7 +72,7 @@ pub enum Action {
     /// Bind each source over its target. All sources are opened before the first target is covered, so no
     /// bind sees another; each is attached with its attributes complete.
     Bind {
-        /// In order.
+        /// Volumes, those above before those below.
         binds: Vec<Bind>,
     },
     /// A `/proc` for the new pid namespace (nosuid, nodev, noexec).
@@ -132,36 +132,4 @@ pub struct EtcFile {
     pub name: String,
     /// What it says.
     pub text: String,
-}
-
-/// One bind mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bind {
-    /// What is seen.
-    pub source: Source,
-    /// Where.
-    pub target: PathBuf,
-    /// Read-only, recursively; other attributes of the source's mounts are kept.
-    pub read_only: bool,
-}
-
-/// Where a bind comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// An absolute path of the host.
-    Host(PathBuf),
-    /// A path inside the sandbox; resolved beneath it, no symlink followed.
-    Sandbox(PathBuf),
-    /// The same, and at first it holds what the root has at the target.
-    Populated(PathBuf),
-}
-
-impl Source {
-    /// The path itself.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        let (Self::Host(path) | Self::Sandbox(path) | Self::Populated(path)) = self;
-        path
-    }
 }

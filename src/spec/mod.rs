@@ -12,6 +12,7 @@ mod load;
 mod origins;
 mod types;
 mod validate;
+mod volume;
 pub(crate) mod words;
 
 pub use crate::source::{Diagnostic, Severity};
@@ -22,6 +23,7 @@ pub use load::{Catalog, Claim, Defaults, Loaded, Outcome, load, load_all, load_f
 pub use origins::{Origin, origins, origins_of_file};
 pub use types::{
     Bytes, Command, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces, Network, OnChange,
-    Pull, Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName, Volume, VolumeMode,
+    Pull, Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName,
 };
 pub(crate) use validate::{beyond_bounding, kernel_tree};
+pub use volume::{MountOption, Owner, Ownership, Propagation, Tmpfs, Volume, VolumeMode, VolumeSource, VolumeType};

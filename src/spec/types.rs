@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duratio
 
 use serde::{Deserialize, Serialize};
 
-use super::Capabilities;
+use super::{Capabilities, Volume, VolumeSource};
 use crate::image::Source;
 
 /// A container, as merged and checked from its files.
@@ -51,6 +51,17 @@ pub struct Spec {
     pub capabilities: Capabilities,
     /// What systemd decides: restarts, stops, order.
     pub service: Service,
+}
+
+impl Spec {
+    /// Every image that it needs: its root's, and those that volumes show.
+    pub fn images(&self) -> impl Iterator<Item = &Source> {
+        let volumes = self.volumes.iter().filter_map(|volume| match &volume.source {
+            VolumeSource::Image(source) => Some(source),
+            _ => None,
+        });
+        self.image.iter().map(|image| &image.source).chain(volumes)
+    }
 }
 
 /// What an edit that cannot be applied live does to a running container.
@@ -172,27 +183,6 @@ pub enum SandboxMode {
     Fresh,
     /// One directory that all runs share.
     Persistent,
-}
-
-/// A part of the filesystem that the container sees at another place (Mesos's Volume).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volume {
-    /// Absolute, normalized; where the container sees it. Must exist on the host without an image.
-    pub container_path: PathBuf,
-    /// Absolute: on the host. Relative: inside the sandbox, created with owner and mode of `container_path`.
-    pub host_path: PathBuf,
-    /// Defaults to `RW`.
-    pub mode: VolumeMode,
-}
-
-/// Whether a volume may be written; honoured recursively.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum VolumeMode {
-    /// Read and write.
-    #[default]
-    RW,
-    /// Read only, with every mount below it.
-    RO,
 }
 
 /// The namespaces of a container.

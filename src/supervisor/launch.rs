@@ -6,13 +6,14 @@ use super::{Supervisor, listen::Peer, provide::Provide, slot::Slot};
 use crate::{
     config::Config,
     host::Host,
+    image::{self, Source},
     isolators::{Container, Isolator, Shared},
     journal,
     manager::{Kind, Order},
     plan::{self, Plan},
     protocol::{Failure, Reply, Report, Stage},
     pull::{End, Means, Watch},
-    spec::{self, Name, Outcome, Spec},
+    spec::{self, Name, Outcome, Pull, Spec},
     state::{Record, Run, Store, sandbox},
 };
 
@@ -296,12 +297,28 @@ impl Task {
         Ok(plan)
     }
 
-    /// Has the image here. Until the record names it, nobody may remove it.
-    fn provide(&self) -> Result<Option<crate::image::Hold>, Failure> {
-        let Some(image) = &self.spec.image else { return Ok(None) };
+    /// Has all images here. Until the record names them, nobody may remove them.
+    fn provide(&self) -> Result<Vec<image::Hold>, Failure> {
+        let own = self.spec.image.as_ref().map(|image| (&image.source, image.pull));
+        let known = |source: &&Source| own.is_none_or(|(own, _)| own != *source);
+        let others = self.spec.images().filter(known).map(|source| (source, Pull::Missing));
+        let all: Vec<(&Source, Pull)> = own.into_iter().chain(others).collect();
+        let several = all.len() > 1;
+        if several {
+            // Nothing is held while another comes, which may take long; what is removed meanwhile comes again.
+            all.iter().try_for_each(|&(source, pull)| self.bring(source, pull).map(drop))?;
+        }
+        let again = |pull| if several && pull != Pull::Never { Pull::Missing } else { pull };
+        let holds = all.iter().map(|&(source, pull)| self.bring(source, again(pull)));
+        holds.filter_map(Result::transpose).collect()
+    }
+
+    /// Has one image here.
+    fn bring(&self, source: &Source, pull: Pull) -> Result<Option<image::Hold>, Failure> {
         let provide = Provide {
             name: &self.name,
-            image,
+            source,
+            pull,
             root: &self.host.root,
             config: &self.config.images,
             patience: self.spec.service.start_timeout,

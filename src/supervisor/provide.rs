@@ -9,7 +9,7 @@ use crate::{
     journal,
     pull::{self, End, Event, FetchError, Means, Obtain, Obtained, Watch},
     root::Root,
-    spec::{Image, Name, Pull},
+    spec::{Name, Pull},
 };
 
 /// How long a registry may send nothing before a start takes what is here, where that will do.
@@ -19,8 +19,10 @@ const SHORT: Duration = Duration::from_secs(20);
 pub(super) struct Provide<'a> {
     /// Whose start.
     pub name: &'a Name,
-    /// Which image, and when its source is asked.
-    pub image: &'a Image,
+    /// Which image.
+    pub source: &'a Source,
+    /// When its source is asked.
+    pub pull: Pull,
     /// Where the store is.
     pub root: &'a Root,
     /// What is special about registries.
@@ -41,7 +43,7 @@ impl Provide<'_> {
     /// One line for people: it cannot be had and must be, or the store cannot be used.
     pub fn run(&self) -> Result<Option<Hold>, String> {
         let store = Store::open(self.root);
-        match &self.image.source {
+        match self.source {
             Source::Rootfs { .. } => Ok(None),
             Source::Docker(reference) => self.of_registry(&store, reference).map(Some),
             source => self.of_this_host(&store, source).map(Some),
@@ -50,14 +52,14 @@ impl Provide<'_> {
 
     /// An image of a registry. Nothing is held while it comes: that may take long, and others may remove theirs.
     fn of_registry(&self, store: &Store, reference: &Reference) -> Result<Hold, String> {
-        let source = &self.image.source;
+        let source = self.source;
         let mut asked = false;
         loop {
             let hold = store.hold().map_err(words)?;
             let found = store.find(source).map_err(words)?;
             // A digest is what it is; nobody need be asked again.
             let settled = found.is_some() && reference.digest.is_some();
-            let wanted = match self.image.pull {
+            let wanted = match self.pull {
                 Pull::Never => false,
                 Pull::Missing => found.is_none(),
                 Pull::Always | Pull::Newer => found.is_none() || !settled && !asked,
@@ -79,19 +81,19 @@ impl Provide<'_> {
 
     /// Whether what is here will do where its source cannot be asked.
     fn may_be_old(&self) -> bool {
-        self.image.pull == Pull::Newer && self.watch.why() != Some(End::Unwanted)
+        self.pull == Pull::Newer && self.watch.why() != Some(End::Unwanted)
     }
 
     /// Asks the registry, and fetches what it has.
     fn pull(&self, reference: &Reference, is_here: bool) -> Result<(), String> {
-        let source = &self.image.source;
-        let limit = if is_here && self.image.pull == Pull::Newer { SHORT.min(self.patience) } else { self.patience };
+        let source = self.source;
+        let limit = if is_here && self.pull == Pull::Newer { SHORT.min(self.patience) } else { self.patience };
         self.watch.begin(&source.to_string(), Some(limit));
         let order = Obtain {
             root: self.root,
             config: self.config,
             reference,
-            missing: self.image.pull == Pull::Missing,
+            missing: self.pull == Pull::Missing,
             means: self.means,
             watch: self.watch,
         };
@@ -115,7 +117,7 @@ impl Provide<'_> {
 
     /// Why an image could not be pulled.
     fn why_not(&self, reference: &Reference, limit: Duration, error: &FetchError) -> String {
-        let source = &self.image.source;
+        let source = self.source;
         if self.watch.why() != Some(End::Stalled) {
             return format!("cannot pull {source}: {}", error.message);
         }
@@ -133,7 +135,7 @@ impl Provide<'_> {
     fn of_this_host(&self, store: &Store, source: &Source) -> Result<Hold, String> {
         let hold = store.hold().map_err(words)?;
         let found = store.find(source).map_err(words)?;
-        match (found, self.image.pull) {
+        match (found, self.pull) {
             (Some(_), Pull::Missing) | (_, Pull::Never) => {}
             (None, _) | (Some(_), Pull::Always) => drop(store.import(source, &()).map_err(words)?),
             (Some(found), Pull::Newer) => match store.import_newer(source, &found.digest, &()) {

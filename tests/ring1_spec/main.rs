@@ -21,7 +21,7 @@ use berth::{
 };
 
 /// Isolators that the tests know.
-pub const ISOLATORS: [&str; 7] = [
+pub const ISOLATORS: [&str; 10] = [
     "cgroups/net_cls",
     "docker/runtime",
     "filesystem/linux",
@@ -29,6 +29,9 @@ pub const ISOLATORS: [&str; 7] = [
     "linux/capabilities",
     "namespaces/pid",
     "namespaces/ipc",
+    "volume/host_path",
+    "volume/image",
+    "volume/sandbox_path",
 ];
 
 /// A host with these files.

@@ -71,6 +71,7 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
     }
     let hostname = image::hostname(fragment.hostname, image.is_some(), &mut report);
     let machine_id = image::machine_id(fragment.machine_id, image.is_some(), &mut report);
+    let root = image.as_ref().map(|image| image.read_only);
     let spec = Spec {
         description: description(fragment.description, &mut report),
         autostart: fragment.autostart.unwrap_or(draft.layer.autostarts()),
@@ -84,7 +85,7 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         image,
         hostname,
         machine_id,
-        volumes: volumes::volumes(fragment.volumes.unwrap_or_default(), &mut report),
+        volumes: volumes::volumes(fragment.volumes.unwrap_or_default(), root, &mut report),
         namespaces,
         network: network(fragment.network.unwrap_or_default(), draft.primary_handle, &mut report),
         capabilities: capabilities::capabilities(fragment.capabilities.unwrap_or_default(), &mut report),

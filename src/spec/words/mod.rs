@@ -5,6 +5,7 @@
 mod capability;
 mod command;
 mod handle;
+mod mode;
 mod ranges;
 mod signal;
 mod size;
@@ -22,6 +23,7 @@ use serde::{
 pub use capability::CapabilityWord;
 pub use command::{CommandTable, CommandWord};
 pub use handle::Half;
+pub use mode::FileMode;
 pub use ranges::Ranges;
 pub use timespan::Timespan;
 pub use umask::Umask;
@@ -89,7 +91,7 @@ macro_rules! words {
     )+};
 }
 
-words!(CapabilityWord, Half, Timespan, Umask, UserWord, GroupWord);
+words!(CapabilityWord, FileMode, Half, Timespan, Umask, UserWord, GroupWord);
 
 /// For fields of types whose own serde form is for machines.
 ///
@@ -108,4 +110,15 @@ pub fn optional<'de, D: Deserializer<'de>, W: Word>(deserializer: D) -> Result<O
 pub fn choice<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(deserializer)?;
     T::deserialize(text.into_deserializer()).map(Some)
+}
+
+/// One of a few words, in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Choice<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        T::deserialize(text.into_deserializer()).map(Self)
+    }
 }
