@@ -12,6 +12,8 @@ mod cases;
 mod populate;
 #[path = "ring2_launch/root.rs"]
 mod root;
+#[path = "ring2_launch/volumes.rs"]
+mod volumes;
 #[path = "ring2_launch/world.rs"]
 mod world;
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         .chain(capabilities::ALL)
         .chain(populate::ALL)
         .chain(root::ALL)
+        .chain(volumes::ALL)
         .map(|(name, case)| {
             Trial::test(*name, move || {
                 assert!(able, "ring 2 is required (BERTH_REQUIRE_RINGS=1) and cannot run here");
