@@ -36,6 +36,8 @@ mod isolation;
 mod native;
 #[path = "ring3_user/refusals.rs"]
 mod refusals;
+#[path = "ring3_user/volumes.rs"]
+mod volumes;
 
 use std::process::ExitCode;
 
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         refusals::TRIALS,
         isolation::TRIALS,
         image::TRIALS,
+        volumes::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
         daemon::TRIALS,
