@@ -36,6 +36,8 @@ mod isolation;
 mod native;
 #[path = "ring3_user/refusals.rs"]
 mod refusals;
+#[path = "ring3_user/rlimits.rs"]
+mod rlimits;
 #[path = "ring3_user/volumes.rs"]
 mod volumes;
 
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         volumes::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
+        rlimits::TRIALS,
         daemon::TRIALS,
         exec::TRIALS,
         fetch::TRIALS,

@@ -30,6 +30,8 @@ mod linux_capabilities;
 mod namespaces_ipc;
 /// `namespaces/pid`.
 mod namespaces_pid;
+/// `posix/rlimits`.
+mod posix_rlimits;
 /// What is kept between calls.
 mod shared;
 /// `volume/host_path`, `volume/sandbox_path`, `volume/image`.
@@ -46,6 +48,7 @@ pub const ORDER: &[&dyn Isolator] = &[
     &docker_runtime::DockerRuntime,
     &cgroups_net_cls::CgroupsNetCls,
     &linux_capabilities::LinuxCapabilities,
+    &posix_rlimits::PosixRlimits,
     &namespaces_ipc::NamespacesIpc,
     &namespaces_pid::NamespacesPid,
     &volume::sandbox_path::SandboxPath,

@@ -7,7 +7,7 @@ use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 use super::{
     bind, capabilities,
     failure::{failure, refusal},
-    guard,
+    guard, limits,
     root::{self, Parts},
     view,
 };
@@ -80,6 +80,7 @@ pub(super) fn apply(action: &Action, plan: &Plan, peers: &mut bind::Peers) -> Re
         Action::MountMqueue => mount_mqueue(),
         Action::GuardCgroups => guard::guard_cgroups(),
         Action::DenyUserNamespaces => deny_user_namespaces(),
+        Action::SetRlimits { limits } => limits::raise(limits),
         Action::SetIdentity { uid, gid, groups } => {
             // Part of that step, and the last moment at which it can be done.
             plan.capability_sets().map_or(Ok(()), capabilities::prepare)?;

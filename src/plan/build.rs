@@ -18,7 +18,7 @@ use crate::{
         volume,
     },
     protocol::{Failure, Stage},
-    spec::{Name, Spec, command, words::UserWord},
+    spec::{Name, Rlimits, Spec, command, words::UserWord},
 };
 
 /// Where a program looks for others, if its spec does not say (systemd.exec(5), `$PATH`).
@@ -175,6 +175,15 @@ impl Plan {
                 self.program.environment.push((key.to_owned(), sandbox.to_string_lossy().into_owned()));
             }
         }
+    }
+
+    /// The resource limits that the program gets; none where the spec has none.
+    #[must_use]
+    pub fn rlimits(&self) -> Option<&Rlimits> {
+        self.steps.iter().find_map(|step| match &step.action {
+            Action::SetRlimits { limits } => Some(limits),
+            _ => None,
+        })
     }
 
     /// The user and group that the program gets.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Bind, CapabilitySets};
-use crate::spec::Bytes;
+use crate::spec::{Bytes, Rlimits};
 
 /// When a step is done. The child sorts by phase; within a phase the order of the isolators holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +90,11 @@ pub enum Action {
     /// Make no user namespaces from here on (seccomp(2)): in one of its own, root of the container could mount again what
     /// is closed to it here.
     DenyUserNamespaces,
+    /// setrlimit(2), of the program: hard limits are raised here, and all are set when nothing else is left to do.
+    SetRlimits {
+        /// Which.
+        limits: Rlimits,
+    },
     /// setgroups(2), setgid(2), setuid(2).
     SetIdentity {
         /// User.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, Capabilities, HandleChoice, MachineId, MountOption, OnChange, Propagation, Restart, SandboxMode, Share,
-    Signal, VolumeMode, VolumeType,
+    Bytes, Capabilities, HandleChoice, MachineId, MountOption, OnChange, Propagation, Resource, Restart, SandboxMode,
+    Share, Signal, VolumeMode, VolumeType,
     words::{
-        self, CapabilityWord, Choice, CommandWord, FileMode, GroupWord, Timespan, Umask, UserWord, choice, optional,
+        self, CapabilityWord, Choice, CommandWord, FileMode, GroupWord, RlimitWord, Timespan, Umask, UserWord, choice,
+        optional,
     },
 };
 use crate::source::{Shape, keys};
@@ -54,6 +55,8 @@ pub struct Fragment {
     pub network: Option<NetworkFragment>,
     /// What of root's power it has.
     pub capabilities: Option<CapabilitiesFragment>,
+    /// Resource limits, by name. Defaults to what the service manager gives.
+    pub rlimits: Option<BTreeMap<String, RlimitWord>>,
     /// What the service manager decides.
     pub service: Option<ServiceFragment>,
 }
@@ -196,6 +199,7 @@ impl Shape for Fragment {
             ("namespaces", keys::<NamespacesFragment>()),
             ("network", keys::<NetworkFragment>()),
             ("capabilities", keys::<CapabilitiesFragment>()),
+            ("rlimits", Resource::NAMES),
             ("service", keys::<ServiceFragment>()),
             ("service.start_limit", keys::<StartLimitFragment>()),
         ]

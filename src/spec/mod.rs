@@ -10,6 +10,7 @@ mod digest;
 pub(crate) mod fragment;
 mod load;
 mod origins;
+mod rlimit;
 mod types;
 mod validate;
 mod volume;
@@ -21,6 +22,7 @@ pub use capability::{ALL_WORD, Capabilities, Capability, CapabilitySet};
 pub use digest::{digest, short_hash};
 pub use load::{Catalog, Claim, Defaults, Loaded, Outcome, load, load_all, load_files};
 pub use origins::{Origin, origins, origins_of_file};
+pub use rlimit::{Resource, Rlimit, Rlimits};
 pub use types::{
     Bytes, Command, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces, Network, OnChange,
     Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duratio
 
 use serde::{Deserialize, Serialize};
 
-use super::{Capabilities, Volume, VolumeSource};
+use super::{Capabilities, Rlimits, Volume, VolumeSource};
 use crate::image::Source;
 
 /// A container, as merged and checked from its files.
@@ -49,6 +49,9 @@ pub struct Spec {
     /// What of root's power it has. Without a word on it left out, so that older specs keep their digest.
     #[serde(default, skip_serializing_if = "Capabilities::is_unset")]
     pub capabilities: Capabilities,
+    /// Resource limits. Without one left out, so that older specs keep their digest.
+    #[serde(default, skip_serializing_if = "Rlimits::is_empty")]
+    pub rlimits: Rlimits,
     /// What systemd decides: restarts, stops, order.
     pub service: Service,
 }

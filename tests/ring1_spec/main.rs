@@ -21,12 +21,13 @@ use berth::{
 };
 
 /// Isolators that the tests know.
-pub const ISOLATORS: [&str; 10] = [
+pub const ISOLATORS: [&str; 11] = [
     "cgroups/net_cls",
     "docker/runtime",
     "filesystem/linux",
     "filesystem/shared",
     "linux/capabilities",
+    "posix/rlimits",
     "namespaces/pid",
     "namespaces/ipc",
     "volume/host_path",

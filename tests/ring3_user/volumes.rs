@@ -257,7 +257,7 @@ fn volumes_of_a_root_need_their_isolators(suite: Suite) {
     let host = Berth::boot(suite);
     let config = |names: &str| {
         let base = "\"filesystem/linux\", \"docker/runtime\", \"namespaces/pid\"";
-        host.write("/etc/berth/berthd.toml", &format!("isolation = [{base}{names}]\n"));
+        host.write("/etc/berth/berthd.toml", format!("isolation = [{base}{names}]\n"));
         host.restart_berthd();
     };
     config(", \"volume/sandbox_path\"");
