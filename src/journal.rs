@@ -36,11 +36,15 @@ pub enum Event {
     ReloadRejected,
     /// Two have one handle, or somebody who is not berth has one of ours.
     HandleConflict,
+    /// A start has brought an image from its registry.
+    ImagePulled,
+    /// A start has an image that could not be compared with what its source has now.
+    ImageUnchecked,
 }
 
 impl Event {
     /// All of them, for the catalog's test.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Started,
         Self::Stopped,
         Self::Exited,
@@ -56,6 +60,8 @@ impl Event {
         Self::RecordDamaged,
         Self::ReloadRejected,
         Self::HandleConflict,
+        Self::ImagePulled,
+        Self::ImageUnchecked,
     ];
 
     /// Its MESSAGE_ID.
@@ -77,6 +83,8 @@ impl Event {
             Self::RecordDamaged => "a6b23b5129344445afca5ff5cc6c197b",
             Self::ReloadRejected => "98b4b152da744cddae3de7046700b69c",
             Self::HandleConflict => "e62b6c459f1b483db6fd70f85ac455fe",
+            Self::ImagePulled => "54743a7c71ff4af7a626eabbab7848d5",
+            Self::ImageUnchecked => "16834127f749438cb7af79f19640f129",
         }
     }
 
@@ -87,7 +95,7 @@ impl Event {
             Self::FailedToStart | Self::Failed | Self::SpecInvalid | Self::RecordDamaged | Self::ReloadRejected => {
                 tracing::Level::ERROR
             }
-            Self::ManagerAway | Self::Restarting | Self::HandleConflict => tracing::Level::WARN,
+            Self::ManagerAway | Self::Restarting | Self::HandleConflict | Self::ImageUnchecked => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }
     }
