@@ -38,6 +38,8 @@ mod native;
 mod refusals;
 #[path = "ring3_user/rlimits.rs"]
 mod rlimits;
+#[path = "ring3_user/volumes.rs"]
+mod volumes;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         refusals::TRIALS,
         isolation::TRIALS,
         image::TRIALS,
+        volumes::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
         rlimits::TRIALS,
