@@ -50,7 +50,7 @@ pub fn obtain(
 ) -> Result<Obtained, FetchError> {
     let source = Source::Docker(order.reference.clone());
     let staging = Staging::begin(order)?;
-    let store = Store::open(order.root);
+    let store = Store::open(order.root).with_limits(order.config.limits());
     let present = store.find(&source).map_err(|error| local(crate::error::chain(&error)))?;
     let fetched = fetch(
         &Fetch {
