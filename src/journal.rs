@@ -36,11 +36,19 @@ pub enum Event {
     ReloadRejected,
     /// Two have one handle, or somebody who is not berth has one of ours.
     HandleConflict,
+    /// A source is another image than the one that a container runs with.
+    ImagePending,
+    /// A container moved to another image.
+    ImageUpdated,
+    /// A container was brought back to the image that it had, since another one failed.
+    ImageRolledBack,
+    /// Images that nothing uses were removed.
+    ImagesRemoved,
 }
 
 impl Event {
     /// All of them, for the catalog's test.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Started,
         Self::Stopped,
         Self::Exited,
@@ -56,6 +64,10 @@ impl Event {
         Self::RecordDamaged,
         Self::ReloadRejected,
         Self::HandleConflict,
+        Self::ImagePending,
+        Self::ImageUpdated,
+        Self::ImageRolledBack,
+        Self::ImagesRemoved,
     ];
 
     /// Its MESSAGE_ID.
@@ -77,6 +89,10 @@ impl Event {
             Self::RecordDamaged => "a6b23b5129344445afca5ff5cc6c197b",
             Self::ReloadRejected => "98b4b152da744cddae3de7046700b69c",
             Self::HandleConflict => "e62b6c459f1b483db6fd70f85ac455fe",
+            Self::ImagePending => "17b1c01a51864b3187a5127f8db9e638",
+            Self::ImageUpdated => "8fc8717038d240b3a77ef4419fe088da",
+            Self::ImageRolledBack => "fb2a134a32694b4fb5c2d65b689f0f29",
+            Self::ImagesRemoved => "d4f490c274244aa6a3a54e5d83797beb",
         }
     }
 
@@ -87,7 +103,7 @@ impl Event {
             Self::FailedToStart | Self::Failed | Self::SpecInvalid | Self::RecordDamaged | Self::ReloadRejected => {
                 tracing::Level::ERROR
             }
-            Self::ManagerAway | Self::Restarting | Self::HandleConflict => tracing::Level::WARN,
+            Self::ManagerAway | Self::Restarting | Self::HandleConflict | Self::ImageRolledBack => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }
     }

@@ -28,6 +28,8 @@ pub use store::{Hold, InUse, LayerFacts, Mark, Progress, Removed, Rule, Store, T
 pub use unpack::{Devices, Limits};
 pub use uses::in_use;
 
+pub(crate) use store::write_durably;
+
 /// An image that is here, ready to be a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {

@@ -13,7 +13,7 @@ use crate::{
     plan::{self, Plan},
     protocol::{Failure, Reply, Report, Stage},
     spec::{self, Name, Outcome, Spec},
-    state::{Record, Run, Store, sandbox},
+    state::{Record, Run, Store, Versions, sandbox},
 };
 
 /// How often a launcher that waits is told so.
@@ -33,6 +33,7 @@ impl<'a> Launching<'a> {
 impl Drop for Launching<'_> {
     fn drop(&mut self) {
         self.0.launching.set(false);
+        self.0.news.notify_one();
     }
 }
 
@@ -165,7 +166,7 @@ impl Supervisor {
     }
 
     /// The child of a launcher waits at the gate.
-    fn armed(&self, slot: &Slot, invocation: &str, pid: u32) -> io::Result<()> {
+    fn armed(self: &Rc<Self>, slot: &Rc<Slot>, invocation: &str, pid: u32) -> io::Result<()> {
         let process = self.process(pid)?;
         let mut record = slot.record.borrow().clone();
         if let Some(run) = record.run.as_mut().filter(|run| run.invocation == invocation) {
@@ -174,6 +175,7 @@ impl Supervisor {
         record.failure = None;
         self.keep(slot, record);
         self.measured.notify_one();
+        self.note_version_later(slot);
         let (name, invocation) = (slot.name.clone(), invocation.to_owned());
         self.manager.order(Order::Armed { name, invocation, process });
         Ok(())
@@ -266,15 +268,27 @@ impl Task {
 
     /// Takes images that lie on this host as layouts or archives into the store, where they are not there yet.
     fn import(&self) -> Result<(), Failure> {
-        let store = image::Store::open(&self.host.root);
+        let store = image::Store::open(&self.host.root).with_limits(self.config.images.limits());
         let local = |source: &&Source| !matches!(source, Source::Rootfs { .. } | Source::Docker(_));
         self.spec.images().filter(local).try_for_each(|source| {
+            if self.is_kept(source)? {
+                return Ok(());
+            }
             let imported = store.find(source).and_then(|found| match found {
                 Some(_) => Ok(()),
                 None => store.import(source, &()).map(drop),
             });
             imported.map_err(|error| prepare_failure(error.to_string()))
         })
+    }
+
+    /// Whether the container has been moved to a version of its image, or taken back to one: then it is not asked what
+    /// the source is now.
+    fn is_kept(&self, source: &Source) -> Result<bool, Failure> {
+        let Some(versions) = Versions::read(&self.host.root, &self.name).unwrap_or_default() else { return Ok(false) };
+        let tag = image::Store::open(&self.host.root).tag(source);
+        let present = tag.map_err(|error| prepare_failure(error.to_string()))?.map(|tag| tag.current.digest);
+        Ok(versions.prescribed(source, present.as_ref()).is_some())
     }
 
     /// The record first, then the sandbox, then the isolators down their order.

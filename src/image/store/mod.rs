@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use collect::{Mark, Rule};
+pub(crate) use durable::write as write_durably;
 pub use remove::{InUse, Removed};
 
 use super::{Config, Digest, Error, Image, Source, unpack::Limits};
