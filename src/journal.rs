@@ -44,11 +44,15 @@ pub enum Event {
     ImageRolledBack,
     /// Images that nothing uses were removed.
     ImagesRemoved,
+    /// A start has brought an image from its registry.
+    ImagePulled,
+    /// A start has an image that could not be compared with what its source has now.
+    ImageUnchecked,
 }
 
 impl Event {
     /// All of them, for the catalog's test.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Started,
         Self::Stopped,
         Self::Exited,
@@ -68,6 +72,8 @@ impl Event {
         Self::ImageUpdated,
         Self::ImageRolledBack,
         Self::ImagesRemoved,
+        Self::ImagePulled,
+        Self::ImageUnchecked,
     ];
 
     /// Its MESSAGE_ID.
@@ -93,6 +99,8 @@ impl Event {
             Self::ImageUpdated => "8fc8717038d240b3a77ef4419fe088da",
             Self::ImageRolledBack => "fb2a134a32694b4fb5c2d65b689f0f29",
             Self::ImagesRemoved => "d4f490c274244aa6a3a54e5d83797beb",
+            Self::ImagePulled => "54743a7c71ff4af7a626eabbab7848d5",
+            Self::ImageUnchecked => "16834127f749438cb7af79f19640f129",
         }
     }
 
@@ -103,7 +111,11 @@ impl Event {
             Self::FailedToStart | Self::Failed | Self::SpecInvalid | Self::RecordDamaged | Self::ReloadRejected => {
                 tracing::Level::ERROR
             }
-            Self::ManagerAway | Self::Restarting | Self::HandleConflict | Self::ImageRolledBack => tracing::Level::WARN,
+            Self::ManagerAway
+            | Self::Restarting
+            | Self::HandleConflict
+            | Self::ImageRolledBack
+            | Self::ImageUnchecked => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }
     }

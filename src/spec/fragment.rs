@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, Capabilities, HandleChoice, MachineId, MountOption, OnChange, Propagation, Resource, Restart, SandboxMode,
-    Share, Signal, VolumeMode, VolumeType,
+    Bytes, Capabilities, HandleChoice, MachineId, MountOption, OnChange, Propagation, Pull, Resource, Restart,
+    SandboxMode, Share, Signal, VolumeMode, VolumeType,
     words::{
         self, CapabilityWord, Choice, CommandWord, FileMode, GroupWord, RlimitWord, Timespan, Umask, UserWord, choice,
         optional,
@@ -71,6 +71,9 @@ pub struct ImageFragment {
     pub read_only: Option<bool>,
     /// Whether changes go to the directory itself. Defaults to false.
     pub writable: Option<bool>,
+    /// When its source is asked for it. Defaults to `missing`.
+    #[serde(default, deserialize_with = "choice")]
+    pub pull: Option<Pull>,
 }
 
 /// `[[volumes]]`.

@@ -304,7 +304,9 @@ fn reboot() {
     world.tag("v2");
     world.succeeds(&["pull", &world.source("t")]);
     let mut client = world.berthctl(&["update", "--no-pull", "--watch", "1h", "web"]).spawn().unwrap();
-    world.until("the new one", |world| world.words().contains("v2").then_some(()));
+    let digest = world.digest("v2");
+    world.until("the new one", |world| (world.state("web")["image"]["digest"] == digest.as_str()).then_some(()));
+    world.until("its word", |world| world.words().contains("v2").then_some(()));
     world.kill();
     client.wait().unwrap();
     // The processes end with the host, and what lies under /run.
