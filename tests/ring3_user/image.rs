@@ -143,7 +143,7 @@ fn an_image_of_layers_runs_as_it_says(suite: Suite) {
 }
 
 /// Makes the layout `NAME/layout` with a small volume in `/srv`, and gives the words of a spec for it.
-fn layout(host: &Share, name: &str) -> String {
+pub fn layout(host: &Share, name: &str) -> String {
     let at = format!("/srv/{name}");
     tree(host, &format!("{at}/lower"));
     host.ok(&format!(
