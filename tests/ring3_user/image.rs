@@ -18,7 +18,7 @@ pub const TRIALS: &[Test] = &[
     ("an_image_needs_both_isolators", an_image_needs_both_isolators),
 ];
 
-const ONCE: &str = "[service]\nrestart = \"no\"\n";
+pub const ONCE: &str = "[service]\nrestart = \"no\"\n";
 
 /// Makes a root at `directory` of the host with a few programs of its.
 pub fn tree(host: &Share, directory: &str) {
