@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, Capabilities, HandleChoice, MachineId, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
+    Bytes, Capabilities, Enforce, HandleChoice, MachineId, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
     words::{self, CapabilityWord, CommandWord, GroupWord, Timespan, Umask, UserWord, choice, optional},
 };
 use crate::source::{Shape, keys};
@@ -45,6 +45,8 @@ pub struct Fragment {
     pub machine_id: Option<MachineId>,
     /// Parts of the filesystem seen differently. Defaults to none.
     pub volumes: Option<Vec<VolumeFragment>>,
+    /// What it may take of the disk.
+    pub disk: Option<DiskFragment>,
     /// Namespaces.
     pub namespaces: Option<NamespacesFragment>,
     /// The network.
@@ -78,6 +80,23 @@ pub struct VolumeFragment {
     /// Defaults to `RW`.
     #[serde(default, deserialize_with = "choice")]
     pub mode: Option<VolumeMode>,
+    /// What may lie in it, of one in the sandbox. Defaults to none of its own: it counts to the sandbox.
+    #[serde(default, deserialize_with = "optional")]
+    pub limit: Option<Bytes>,
+}
+
+/// `[disk]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct DiskFragment {
+    /// Of the sandbox and what is changed of the image. Defaults to none.
+    #[serde(default, deserialize_with = "optional")]
+    pub limit: Option<Bytes>,
+    /// The same in files. Defaults to none.
+    pub inodes: Option<u64>,
+    /// Defaults to `account`, unless `berthd.toml` enforces quotas.
+    #[serde(default, deserialize_with = "choice")]
+    pub enforce: Option<Enforce>,
 }
 
 /// `[namespaces]`.
@@ -169,6 +188,7 @@ impl Shape for Fragment {
             ("command", keys::<words::CommandTable>()),
             ("image", keys::<ImageFragment>()),
             ("volumes", keys::<VolumeFragment>()),
+            ("disk", keys::<DiskFragment>()),
             ("namespaces", keys::<NamespacesFragment>()),
             ("network", keys::<NetworkFragment>()),
             ("capabilities", keys::<CapabilitiesFragment>()),

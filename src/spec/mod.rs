@@ -21,7 +21,7 @@ pub use digest::{digest, short_hash};
 pub use load::{Catalog, Claim, Defaults, Loaded, Outcome, load, load_all, load_files};
 pub use origins::{Origin, origins, origins_of_file};
 pub use types::{
-    Bytes, Command, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces, Network, OnChange,
-    Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName, Volume, VolumeMode,
+    Bytes, Command, Disk, Enforce, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces,
+    Network, OnChange, Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName, Volume, VolumeMode,
 };
 pub(crate) use validate::{beyond_bounding, kernel_tree};

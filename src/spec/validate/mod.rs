@@ -1,6 +1,7 @@
 //! Draft to [`Spec`]: the rules that one value alone cannot break.
 
 mod capabilities;
+mod disk;
 mod image;
 mod report;
 mod service;
@@ -70,6 +71,7 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         service.init = false;
     }
     let hostname = image::hostname(fragment.hostname, image.is_some(), &mut report);
+    let volumes = volumes::volumes(fragment.volumes.unwrap_or_default(), &mut report);
     let machine_id = image::machine_id(fragment.machine_id, image.is_some(), &mut report);
     let spec = Spec {
         description: description(fragment.description, &mut report),
@@ -84,7 +86,8 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         image,
         hostname,
         machine_id,
-        volumes: volumes::volumes(fragment.volumes.unwrap_or_default(), &mut report),
+        disk: disk::disk(fragment.disk.unwrap_or_default(), &volumes, &mut report),
+        volumes,
         namespaces,
         network: network(fragment.network.unwrap_or_default(), draft.primary_handle, &mut report),
         capabilities: capabilities::capabilities(fragment.capabilities.unwrap_or_default(), &mut report),

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::{
+    disk,
     report::Report,
     text::{absolute, path},
 };
 use crate::{
     source::Complaint,
-    spec::{Volume, fragment::VolumeFragment},
+    spec::{Bytes, Volume, fragment::VolumeFragment},
 };
 
 /// Trees of the kernel's own, and why nothing may be laid over them.
@@ -37,9 +38,29 @@ pub fn volumes(fragments: Vec<VolumeFragment>, report: &mut Report<'_>) -> Vec<V
         }
         targets.push(container_path.clone());
         let mode = fragment.mode.unwrap_or_default();
-        volumes.extend(host_path.map(|host_path| Volume { container_path, host_path, mode }));
+        let Some(host_path) = host_path else { continue };
+        let limit = fragment.limit.and_then(|limit| limited(index, limit, &host_path, &volumes, report));
+        volumes.push(Volume { container_path, host_path, mode, limit });
     }
     volumes
+}
+
+/// The limit of one volume. What is the host's is not the container's alone, and what two limits hold for would have to be
+/// counted twice.
+fn limited(index: usize, limit: Bytes, host_path: &Path, before: &[Volume], report: &mut Report<'_>) -> Option<Bytes> {
+    let other = before.iter().find(|other| other.limit.is_some() && overlap(host_path, &other.host_path));
+    let complaint = match (disk::refused(limit), other) {
+        (Some(complaint), _) => complaint,
+        _ if host_path.is_absolute() => Complaint::new("a directory of the host's is not the container's to fill")
+            .help("give the volume a relative host_path, in the sandbox"),
+        (_, Some(other)) => {
+            let (path, other) = (host_path.display(), other.host_path.display());
+            Complaint::new(format!("{path} and {other} of another volume with a limit lie in one another"))
+        }
+        (None, None) => return Some(limit),
+    };
+    report.error(&format!("volumes.{index}.limit"), complaint);
+    None
 }
 
 /// The two paths of one volume, as far as they are sound.
