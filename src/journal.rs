@@ -36,11 +36,13 @@ pub enum Event {
     ReloadRejected,
     /// Two have one handle, or somebody who is not berth has one of ours.
     HandleConflict,
+    /// A container has more of the disk than it may, and is ended for it.
+    DiskLimit,
 }
 
 impl Event {
     /// All of them, for the catalog's test.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Started,
         Self::Stopped,
         Self::Exited,
@@ -56,6 +58,7 @@ impl Event {
         Self::RecordDamaged,
         Self::ReloadRejected,
         Self::HandleConflict,
+        Self::DiskLimit,
     ];
 
     /// Its MESSAGE_ID.
@@ -77,6 +80,7 @@ impl Event {
             Self::RecordDamaged => "a6b23b5129344445afca5ff5cc6c197b",
             Self::ReloadRejected => "98b4b152da744cddae3de7046700b69c",
             Self::HandleConflict => "e62b6c459f1b483db6fd70f85ac455fe",
+            Self::DiskLimit => "8bc404bfb5d74eee950504d500c3cc96",
         }
     }
 
@@ -84,9 +88,12 @@ impl Event {
     #[must_use]
     fn severity(self) -> tracing::Level {
         match self {
-            Self::FailedToStart | Self::Failed | Self::SpecInvalid | Self::RecordDamaged | Self::ReloadRejected => {
-                tracing::Level::ERROR
-            }
+            Self::FailedToStart
+            | Self::Failed
+            | Self::SpecInvalid
+            | Self::RecordDamaged
+            | Self::ReloadRejected
+            | Self::DiskLimit => tracing::Level::ERROR,
             Self::ManagerAway | Self::Restarting | Self::HandleConflict => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }
