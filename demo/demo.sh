@@ -1,8 +1,9 @@
 #!/bin/bash
 # make demo: berth's main job, done by the real programs on this machine, seen with the tools of others.
 #
-# A redis-server comes up from a dropped file with its own pid and ipc namespaces and a private /tmp; a second spec has
-# a mistake; berthd is killed with -9 and comes back; the file is removed and everything is gone. Each step is checked,
+# A redis-server comes up from a dropped file with its own pid and ipc namespaces and a private /tmp; another one from an
+# image, in a root of its own; a third spec has a mistake; berthd is killed with -9 and comes back; the files are removed
+# and everything is gone. Each step is checked,
 # and the exit status is 0 only if all were seen to work. With systemd as PID 1 the containers are its services,
 # elsewhere berthd itself runs them. What the demo puts on the machine, it takes away again, also when it fails.
 set -euo pipefail
@@ -10,7 +11,12 @@ set -euo pipefail
 cd "$(dirname "$(realpath "$0")")/.."
 export PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin
 
-readonly specs=/etc/berth/containers state=/run/berth/state.json name=demo-redis wrong=demo-wrong
+readonly specs=/etc/berth/containers state=/run/berth/state.json name=demo-redis imaged=demo-image wrong=demo-wrong
+readonly containers=("$name" "$imaged" "$wrong")
+units=("${containers[@]/#/berth@}")
+units=("${units[@]/%/.service}")
+files=("${containers[@]/#/$specs/}")
+files=("${files[@]/%/.toml}")
 readonly patience=20 # seconds, for what takes a fraction of one
 
 # ---------------------------------------------------------------- how it looks
@@ -60,8 +66,10 @@ is_forgotten() { ! is_known "$1"; }
 is_not_failed() { ! systemctl is-failed --quiet "berth@$1.service"; }
 daemon_pid() { jq -er .daemon.pid "$state"; }
 redis() { redis-cli -h 127.0.0.1 -p "$port" "$@"; }
-answers() { [[ $(redis ping) == PONG ]]; }
-is_closed() { ! (exec 3<>"/dev/tcp/127.0.0.1/$port"); }
+answers() { [[ $(redis-cli -h 127.0.0.1 -p "${1:-$port}" ping) == PONG ]]; }
+are_closed() { is_closed "$port" && is_closed "$port_imaged"; }
+are_forgotten() { is_forgotten "$name" && is_forgotten "$imaged"; }
+is_closed() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1"); }
 # Also if its parent has not yet asked how it ended.
 is_gone() { [[ ! -e /proc/$1 || $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) != [RSDTtIP]* ]]; }
 namespace() { readlink "/proc/$1/ns/$2"; }
@@ -105,9 +113,29 @@ refuse_if_in_use() {
 	done
 }
 
-free_port() {
+free_ports() {
 	port=16379
-	until is_closed 2>/dev/null; do port=$((port + 1)); done
+	until is_closed "$port" 2>/dev/null; do port=$((port + 1)); done
+	port_imaged=$((port + 1))
+	until is_closed "$port_imaged" 2>/dev/null; do port_imaged=$((port_imaged + 1)); done
+}
+
+# build_image LAYOUT: an image of nothing but redis-server, what it is linked to, and a user, made by umoci.
+build_image() {
+	local bundle=$scratch/bundle root=$scratch/bundle/rootfs library
+	umoci init --layout "$1"
+	umoci new --image "$1:redis"
+	umoci unpack --image "$1:redis" "$bundle"
+	mkdir -p "$root"/{usr/bin,etc,proc,sys,dev}
+	cp -L "$(command -v redis-server)" "$root/usr/bin/"
+	for library in $(ldd "$root/usr/bin/redis-server" | grep -o '/[^ )]*'); do
+		mkdir -p "$root${library%/*}"
+		cp -L "$library" "$root$library"
+	done
+	echo 'keeper:x:6379:6379::/:/usr/sbin/nologin' >"$root/etc/passwd"
+	umoci repack --image "$1:redis" "$bundle"
+	umoci config --image "$1:redis" --config.entrypoint /usr/bin/redis-server --config.cmd --port --config.cmd 6379 \
+		--config.user keeper
 }
 
 start_berthd() {
@@ -134,7 +162,7 @@ stop_berthd() {
 declare -a made=()
 note_directories() {
 	local directory
-	for directory in /etc/berth /run/berth /var/lib/berth /var/log/berth; do
+	for directory in /etc/berth /run/berth /var/lib/berth /var/lib/berth/images /var/log/berth; do
 		[[ -d $directory ]] || made+=("$directory")
 	done
 }
@@ -143,25 +171,25 @@ clean_up() {
 	local result=$? pid
 	trap - EXIT
 	set +e
-	rm -f "$specs/$name.toml" "$specs/$wrong.toml"
+	rm -f "${files[@]}"
 	if ((result != 0)); then
 		echo
 		echo "What berthd said last:"
 		if [[ $manager == systemd ]]; then
-			journalctl --no-pager --quiet --lines 30 --unit berthd --unit "berth@$name" --unit "berth@$wrong" | indent
+			journalctl --no-pager --quiet --lines 30 --unit berthd "${units[@]/#/--unit=}" | indent
 		else
 			tail -n 30 "$scratch/berthd.log" 2>/dev/null | indent
 		fi
-		if [[ $manager == direct ]]; then berthctl stop "$name" >/dev/null 2>&1; fi
+		if [[ $manager == direct ]]; then berthctl stop "$name" "$imaged" >/dev/null 2>&1; fi
 	fi
-	if [[ $manager == systemd ]]; then systemctl stop "berth@$name.service" "berth@$wrong.service" 2>/dev/null; fi
+	if [[ $manager == systemd ]]; then systemctl stop "${units[@]}" 2>/dev/null; fi
 	stop_berthd
-	if [[ $manager == systemd ]] && ((result != 0)); then
-		systemctl reset-failed "berth@$name.service" "berth@$wrong.service" 2>/dev/null
-	fi
-	pid=$(cat "$scratch/redis.pid" 2>/dev/null)
-	if [[ $pid && $(cat "/proc/$pid/comm" 2>/dev/null) == redis-server ]]; then kill -KILL "$pid"; fi
-	rm -rf "/var/lib/berth/sandboxes/$name" "/var/lib/berth/sandboxes/$wrong" "/var/log/berth/$name.log" \
+	if [[ $manager == systemd ]] && ((result != 0)); then systemctl reset-failed "${units[@]}" 2>/dev/null; fi
+	while read -r pid; do
+		if [[ $(cat "/proc/$pid/comm" 2>/dev/null) == redis-server ]]; then kill -KILL "$pid"; fi
+	done < <(cat "$scratch/pids" 2>/dev/null)
+	berthctl rmi "$image" >/dev/null 2>&1
+	rm -rf "${containers[@]/#//var/lib/berth/sandboxes/}" "/var/log/berth/$name.log" "/var/log/berth/$imaged.log" \
 		"$host_file"
 	if [[ $installed_here ]]; then
 		make --no-print-directory uninstall >"$scratch/uninstall" 2>&1 || { cat "$scratch/uninstall"; result=1; }
@@ -178,7 +206,7 @@ clean_up() {
 }
 
 require_root
-scratch=$(mktemp -d) manager=direct installed_here='' group_made='' host_file='' status=0 pid='' port=''
+scratch=$(mktemp -d) manager=direct installed_here='' group_made='' host_file='' image='' status=0 pid='' port=''
 mkfifo "$scratch/never"
 if [[ -d /run/systemd/system ]]; then manager=systemd; fi
 refuse_if_in_use
@@ -210,7 +238,7 @@ await "berthd runs and writes $state" daemon_pid
 first_daemon=$(daemon_pid)
 
 step "A file is dropped into $specs: redis, isolated"
-free_port
+free_ports
 mkdir -p "$specs"
 cat >"$scratch/$name.toml" <<TOML
 description = "redis-server from Debian"
@@ -234,7 +262,7 @@ mv "$scratch/$name.toml" "$specs/"
 await "it runs, and nobody reloaded anything" is_state "$name" running
 await "it answers: redis-cli -p $port ping says PONG" answers
 pid=$(container "$name" .main_pid)
-echo "$pid" >"$scratch/redis.pid"
+echo "$pid" >>"$scratch/pids"
 show berthctl list
 grep -q "$name" "$scratch/shown" || fail "berthctl list does not show $name"
 seen "berthctl list shows it"
@@ -267,7 +295,41 @@ if [[ $manager == systemd ]]; then
 	seen "its unit is berth@$name.service, with redis alone in the cgroup: no process of berth stays with it"
 fi
 
-step "A second spec has a mistake"
+step "Another redis comes from an image, and has a root of its own"
+image=oci:$scratch/image:redis
+build_image "$scratch/image" >"$scratch/umoci" 2>&1 || { cat "$scratch/umoci"; fail "umoci made no image"; }
+seen "umoci has made an image of redis-server, its libraries and a user"
+show berthctl pull "$image"
+((status == 0)) || fail "it was not pulled"
+# Nothing to write to is wanted, so there is no need of a file system that can be the upper one of an overlay.
+cat >"$scratch/$imaged.toml" <<TOML
+# The program is the image's Entrypoint, and the user the image's too.
+[command]
+shell = false
+arguments = ["--bind", "127.0.0.1", "--port", "$port_imaged", "--save", ""]
+
+[image]
+source = "$image"
+read_only = true
+TOML
+indent <"$scratch/$imaged.toml"
+show berthctl check "$scratch/$imaged.toml"
+((status == 0)) || fail "berthctl check does not like it"
+mv "$scratch/$imaged.toml" "$specs/"
+await "it runs" is_state "$imaged" running
+await "it answers: redis-cli -p $port_imaged ping says PONG" answers "$port_imaged"
+pid_imaged=$(container "$imaged" .main_pid)
+echo "$pid_imaged" >>"$scratch/pids"
+show ls "/proc/$pid_imaged/root"
+[[ ! -e /proc/$pid_imaged/root/root && ! -e /proc/$pid_imaged/root/usr/bin/env ]] || fail "it sees more than its image"
+seen "its root is the image and nothing of the host's"
+[[ $(stat -c %u "/proc/$pid_imaged") == 6379 ]] || fail "it does not run as the image's user"
+seen "it runs as uid 6379, whom only the image's own /etc/passwd knows"
+digest=$(jq -r '.manifests[0].digest' "$scratch/image/index.json")
+[[ $(container "$imaged" .image.digest) == "$digest" ]] || fail "the state file has another digest"
+seen "the state file says which image runs: $digest"
+
+step "A third spec has a mistake"
 cat >"$scratch/$wrong.toml" <<'TOML'
 comand = ["/usr/bin/sleep", "infinity"]
 
@@ -295,8 +357,8 @@ step "berthd is killed with -9 and comes back"
 redis set greeting "still here" >/dev/null
 kill -KILL "$first_daemon"
 await "berthd (process $first_daemon) is dead" is_gone "$first_daemon"
-answers || fail "redis does not answer without berthd"
-seen "redis answers without berthd"
+if ! answers || ! answers "$port_imaged"; then fail "redis does not answer without berthd"; fi
+seen "both answer without berthd"
 if [[ $manager == systemd ]]; then
 	await "systemd has started a new one" is_new_daemon "$first_daemon"
 else
@@ -304,15 +366,18 @@ else
 	await "a new one is started, as this host's init would" is_new_daemon "$first_daemon"
 fi
 await "the new berthd says that $name runs" is_state "$name" running
+await "and that $imaged does" is_state "$imaged" running
+[[ $(container "$imaged" .main_pid) == "$pid_imaged" ]] || fail "the one from the image was restarted"
 [[ $(container "$name" .main_pid) == "$pid" && $(container "$name" .restarts) == 0 ]] || fail "redis was restarted"
 [[ $(redis get greeting) == "still here" ]] || fail "redis has lost its data"
 seen "redis is still process $pid and still knows its data: $(redis get greeting)"
 
-step "The file is removed"
-rm "$specs/$name.toml"
+step "The files are removed"
+rm "$specs/$name.toml" "$specs/$imaged.toml"
 await "redis (process $pid) has ended" is_gone "$pid"
-await "its port is closed" is_closed
-await "berthd has forgotten it" is_forgotten "$name"
+await "the one from the image (process $pid_imaged) too" is_gone "$pid_imaged"
+await "their ports are closed" are_closed
+await "berthd has forgotten them" are_forgotten
 [[ -e $sandbox/tmp/of-the-container ]] || fail "the sandbox is gone before its time"
 seen "its last sandbox stays for a look, by the retention rule (5 runs, 7 days): $sandbox"
 show berthctl list
@@ -321,6 +386,10 @@ if [[ $manager == systemd ]]; then
 	[[ ! -e /run/systemd/system/berth@$name.service.d ]] || fail "a drop-in is left"
 	seen "no unit and no drop-in of it is left"
 fi
+show berthctl rmi "$image"
+((status == 0)) || fail "its image was not removed"
+[[ -z $(ls /var/lib/berth/images/layers) || ${made[*]} != */images* ]] || fail "a layer is left"
+seen "no layer of the image is left"
 
 step "berthd is stopped"
 last_daemon=$(daemon_pid)

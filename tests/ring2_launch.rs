@@ -8,6 +8,8 @@
 mod capabilities;
 #[path = "ring2_launch/cases.rs"]
 mod cases;
+#[path = "ring2_launch/limits.rs"]
+mod limits;
 #[path = "ring2_launch/populate.rs"]
 mod populate;
 #[path = "ring2_launch/root.rs"]
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let trials = cases::ALL
         .iter()
         .chain(capabilities::ALL)
+        .chain(limits::ALL)
         .chain(populate::ALL)
         .chain(root::ALL)
         .map(|(name, case)| {

@@ -84,6 +84,15 @@ fn servers_from_images_answer_their_clients(suite: Suite) {
         assert_eq!(seen.trim(), user, "{name}");
         assert_eq!(host.container(name).unwrap()["image"]["digest"], digest(&layout, name), "{name}");
     }
+    // The volume of redis's is in its sandbox, as the image has it.
+    let volume = "/var/lib/berth/sandboxes/redis/latest/volumes/var-lib-redis";
+    let there = host.ok(&format!("stat -c %a {volume}; berthctl exec redis stat -c '%U %G %a' /var/lib/redis"));
+    assert_eq!(there.lines().collect::<Vec<_>>(), ["750", "redis redis 750"]);
+    // What ends it is the image's signal: another would be a smart shutdown, which waits for clients.
+    assert_eq!(host.property("postgres", "KillSignal"), "2");
+    host.ok("systemctl stop berth@postgres");
+    host.wait_said("postgres", "received fast shutdown request");
+    assert_eq!(host.property("postgres", "Result"), "success");
     // One copy of the layers serves them all.
     let copies = host.ok("find /var/lib/berth/images -path '*/usr/sbin/nginx' | wc -l");
     assert_eq!(copies.trim(), "1");

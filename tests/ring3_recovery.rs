@@ -20,6 +20,8 @@ mod crowd;
 mod deaths;
 #[path = "ring3_recovery/disk.rs"]
 mod disk;
+#[path = "ring3_recovery/images.rs"]
+mod images;
 #[path = "ring3_recovery/launcher.rs"]
 mod launcher;
 #[path = "ring3_recovery/power.rs"]
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
         ("a_spec_that_goes_and_comes_back_runs", deaths::gone_and_back),
         ("a_hundred_deaths_of_berthd_lose_nothing_and_double_nothing", churn::churn),
         ("a_launcher_killed_at_any_system_call_leaves_nothing", launcher::killed_everywhere),
+        ("a_death_while_a_root_is_made_leaves_nothing", launcher::killed_while_a_root_is_made),
+        ("a_death_of_berthd_while_it_imports_an_image_is_made_good", images::killed_while_it_imports),
         ("damaged_records_spoil_only_themselves", records::damaged),
         ("a_full_disk_under_var_fails_starts_and_nothing_else", disk::durable),
         ("a_full_runtime_directory_fails_starts_and_nothing_else", disk::runtime),

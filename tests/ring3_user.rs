@@ -36,6 +36,8 @@ mod isolation;
 mod native;
 #[path = "ring3_user/refusals.rs"]
 mod refusals;
+#[path = "ring3_user/rlimits.rs"]
+mod rlimits;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         image::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
+        rlimits::TRIALS,
         daemon::TRIALS,
         exec::TRIALS,
         fetch::TRIALS,

@@ -15,6 +15,8 @@ pub struct Mount {
     pub top: PathBuf,
     /// Where it is seen.
     pub target: PathBuf,
+    /// Whether mounts below it are seen by others, and theirs by it (mount_namespaces(7)).
+    pub shared: bool,
     /// Of which type.
     pub kind: String,
     /// With which options of the file system, with commas.
@@ -41,6 +43,14 @@ pub fn mounts(root: &Root) -> Vec<Mount> {
     fs::read_to_string(root.at("/proc/self/mountinfo")).unwrap_or_default().lines().filter_map(mount).collect()
 }
 
+/// The mount in which a path lies, which has no symbolic links.
+#[must_use]
+pub fn mount_of(root: &Root, path: &Path) -> Option<Mount> {
+    let around = mounts(root).into_iter().filter(|mount| path.starts_with(&mount.target));
+    // Of those at one place, the last covers the others.
+    around.max_by_key(|mount| mount.target.components().count())
+}
+
 /// Where cgroup2 is mounted, if it is.
 #[must_use]
 pub fn cgroup2(root: &Root) -> Option<PathBuf> {
@@ -52,7 +62,8 @@ fn mount(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
     let (mut left, mut right) = (left.split(' ').skip(3), right.split(' '));
     let (top, target) = (unescaped(left.next()?), unescaped(left.next()?));
-    Some(Mount { top, target, kind: right.next()?.to_owned(), options: right.nth(1)?.to_owned() })
+    let shared = left.skip(1).any(|field| field.starts_with("shared:"));
+    Some(Mount { top, target, shared, kind: right.next()?.to_owned(), options: right.nth(1)?.to_owned() })
 }
 
 /// A path in which the kernel writes blanks and backslashes as three octal digits.
@@ -84,8 +95,25 @@ mod tests {
         let read = mount(line).unwrap();
         assert_eq!((read.top.to_str(), read.target.to_str()), (Some("/a"), Some("/mnt/x y\\")));
         assert!(read.has_controller("net_cls") && !read.has_controller("net") && read.is_cgroup());
+        assert!(read.shared && !mount("36 35 98:0 /a /shared:1 rw master:1 - ext4 x rw").unwrap().shared);
         for broken in ["", "broken", "1 2 3 - x", "36 35 98:0 / /mnt rw -"] {
             assert_eq!(mount(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn the_mount_of_a_path_is_the_last_of_the_nearest() {
+        let world = tempfile::tempdir().unwrap();
+        fs::create_dir_all(world.path().join("proc/self")).unwrap();
+        let lines = "1 0 0:1 / / rw shared:1 - ext4 a rw\n2 1 0:2 / /srv rw - ext4 b rw\n\
+                     3 2 0:3 / /srv rw shared:2 - ext4 c rw\n4 1 0:4 / /srv/x rw - ext4 d rw\n";
+        fs::write(world.path().join("proc/self/mountinfo"), lines).unwrap();
+        let root = Root::new(world.path());
+        for (path, target, shared) in
+            [("/srv/a/b", "/srv", true), ("/srv", "/srv", true), ("/srv/x/a", "/srv/x", false), ("/srvx", "/", true)]
+        {
+            let found = mount_of(&root, Path::new(path)).unwrap();
+            assert_eq!((found.target.to_str().unwrap(), found.shared), (target, shared), "{path}");
         }
     }
 

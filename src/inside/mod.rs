@@ -148,6 +148,15 @@ pub fn resolve(root: impl AsFd, path: &Path, flags: OFlags) -> io::Result<OwnedF
     Ok(openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), rules)?)
 }
 
+/// Opens a part of a source: `path` beneath `root`. A symbolic link on the way is followed as long as it stays inside.
+///
+/// # Errors
+/// openat2(2)'s; `EXDEV` where the path leads out.
+pub fn resolve_beneath(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+    let rules = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), rules)?)
+}
+
 /// How directories of layers are opened.
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 

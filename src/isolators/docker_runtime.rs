@@ -62,15 +62,10 @@ fn add_volumes(spec: &Spec, config: &image::Config, plan: &mut Plan) {
         let target: PathBuf = target.components().collect();
         let is_taken = spec.volumes.iter().any(|volume| target.starts_with(&volume.container_path));
         if !is_taken && !own.iter().any(|bind| bind.target == target) {
-            own.push(Bind { source: Source::Populated(sandbox::image_volume(&target)), target, read_only: false });
+            own.push(Bind::new(Source::Populated(sandbox::image_volume(&target)), target, false));
         }
     }
-    for step in &mut plan.steps {
-        if let Action::EnterRoot { binds, .. } = &mut step.action {
-            binds.append(&mut own);
-            binds.sort_by_key(|bind| bind.target.components().count());
-        }
-    }
+    own.into_iter().for_each(|bind| plan.show(bind));
 }
 
 /// The image's `StopSignal`; one that is no signal is none.

@@ -8,17 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Check, Container, Isolator, Recorded, Refusal, Support, docker_runtime};
+use super::{Check, Container, Isolator, Recorded, Refusal, Support, docker_runtime, volume};
 use crate::{
     error::reason,
     host::Host,
     image,
-    inside::Inside,
     observe::ContainerStatus,
-    plan::{Action, Base, Bind, EtcFile, Namespace, Phase, Plan, Source, Step, Top},
+    plan::{Action, Base, EtcFile, Namespace, Phase, Plan, Source, Step, Top},
     protocol::{Failure, Stage},
-    spec::{Image, MachineId, Spec, Volume, VolumeMode},
-    state::sandbox::{self, Beneath},
+    spec::{Image, MachineId, Spec, VolumeSource},
+    state::sandbox,
     sys::mount,
 };
 
@@ -27,10 +26,7 @@ use crate::{
 pub struct FilesystemLinux;
 
 /// Its name.
-const NAME: &str = "filesystem/linux";
-
-/// Mode of a private directory that covers nothing of the image's.
-const PRIVATE_MODE: u32 = 0o755;
+pub const NAME: &str = "filesystem/linux";
 
 impl Isolator for FilesystemLinux {
     fn name(&self) -> &'static str {
@@ -50,10 +46,7 @@ impl Isolator for FilesystemLinux {
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
         let Some((image, found @ Found { layers, .. })) = cx.spec.image.as_ref().zip(cx.found) else { return Ok(()) };
-        for volume in &cx.spec.volumes {
-            check_volume(cx.host, volume)?;
-        }
-        check_layers(layers)?;
+        check_layers(layers).map_err(|failure| Refusal { isolator: NAME, key: Some("image.source"), failure })?;
         let top = match (image.read_only, image.writable) {
             (true, _) => Top::ReadOnly,
             (_, true) => Top::Writable,
@@ -62,21 +55,23 @@ impl Isolator for FilesystemLinux {
         plan.namespaces.extend([Namespace::Mount, Namespace::Uts, Namespace::Cgroup]);
         plan.image = Some(found.base(image));
         let name = cx.spec.hostname.clone().unwrap_or_else(|| plan.container.to_string());
-        let mut binds: Vec<Bind> = cx.spec.volumes.iter().map(bind_of).collect();
-        binds.sort_by_key(|bind| bind.target.components().count());
         let sandbox = (top != Top::ReadOnly).then(|| PathBuf::from(sandbox::INSIDE));
         let files = files(cx.host, &name, cx.spec.machine_id);
         let mut step = |phase, action| plan.steps.push(Step { isolator: NAME.to_owned(), phase, action });
+        let binds = Vec::new();
         step(Phase::Namespaces, Action::EnterRoot { layers: layers.clone(), top, sandbox, files, binds });
         // 64 bytes are all that the kernel takes; what is longer is the file's name.
         let name = name.chars().take(64).collect();
         step(Phase::Namespaces, Action::SetHostname { name });
         step(Phase::Root, Action::MaskPaths);
+        for volume in cx.spec.volumes.iter().filter(|volume| matches!(volume.source, VolumeSource::Tmpfs(_))) {
+            plan.show(volume::bind_of(cx, volume)?);
+        }
         Ok(())
     }
 
     fn prepare(&self, cx: &Container<'_>) -> Result<(), Failure> {
-        let Some((layers, top, binds)) = enter_root(cx.plan) else { return Ok(()) };
+        let Some((layers, top)) = enter_root(cx.plan) else { return Ok(()) };
         let failed = |act: &str, path: &Path, error: &io::Error| Failure {
             stage: Stage::Prepare,
             errno: error.raw_os_error(),
@@ -86,12 +81,6 @@ impl Isolator for FilesystemLinux {
         let root = sandbox::root_of(cx.sandbox);
         sandbox::make_root(&root, layers.last().filter(|_| top == Top::Upper).map(PathBuf::as_path))
             .map_err(|error| failed("make the directory of the root", &root, &error))?;
-        for bind in binds {
-            if let Source::Sandbox(relative) = &bind.source {
-                let made = make_private(cx, layers, relative, &bind.target);
-                made.map_err(|error| failed("make the private directory", &cx.sandbox.join(relative), &error))?;
-            }
-        }
         Ok(())
     }
 
@@ -105,7 +94,7 @@ impl Isolator for FilesystemLinux {
     }
 
     fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
-        let Some((base, (_, top, binds))) = cx.run.plan.image.as_ref().zip(enter_root(&cx.run.plan)) else {
+        let Some((base, (_, top))) = cx.run.plan.image.as_ref().zip(enter_root(&cx.run.plan)) else {
             return Ok(None);
         };
         let how = match top {
@@ -113,13 +102,8 @@ impl Isolator for FilesystemLinux {
             Top::ReadOnly => "read-only",
             Top::Writable => "writable",
         };
-        let volumes: String = binds
-            .iter()
-            .map(|bind| {
-                let mode = if bind.read_only { " (read-only)" } else { "" };
-                format!(", {} from {}{mode}", bind.target.display(), bind.source.path().display())
-            })
-            .collect();
+        let ours = |source: &Source| matches!(source, Source::Tmpfs { .. } | Source::Populated(_));
+        let volumes = volume::status(&cx.run.plan, ours).map(|all| format!(", {all}")).unwrap_or_default();
         Ok(Some(format!("root {} ({how}){volumes}", base.source)))
     }
 
@@ -138,9 +122,9 @@ impl Isolator for FilesystemLinux {
 }
 
 /// The parts of the step that this isolator's host side serves.
-fn enter_root(plan: &Plan) -> Option<(&[PathBuf], Top, &[Bind])> {
+fn enter_root(plan: &Plan) -> Option<(&[PathBuf], Top)> {
     plan.steps.iter().find_map(|step| match &step.action {
-        Action::EnterRoot { layers, top, binds, .. } => Some((layers.as_slice(), *top, binds.as_slice())),
+        Action::EnterRoot { layers, top, .. } => Some((layers.as_slice(), *top)),
         _ => None,
     })
 }
@@ -154,6 +138,27 @@ pub struct Found {
     pub config: image::Config,
     /// The directories that it is made of, lowest first.
     pub layers: Vec<PathBuf>,
+}
+
+/// Finds an image that is no root. Reads only.
+///
+/// # Errors
+/// It is not here.
+pub fn find_source(host: &Host, source: &image::Source) -> Result<Found, Failure> {
+    let found = find(host, &Image { source: source.clone(), read_only: true, writable: false })?;
+    check_layers(&found.layers).map(|()| found)
+}
+
+/// What overlayfs would only call an invalid argument.
+fn check_layers(layers: &[PathBuf]) -> Result<(), Failure> {
+    let count = layers.len();
+    if count <= mount::MOST_LAYERS {
+        return Ok(());
+    }
+    let most = mount::MOST_LAYERS;
+    let message =
+        format!("the image has {count} layers, and overlayfs stacks no more than {most}; build it with fewer");
+    Err(Failure { stage: Stage::Mounts, errno: None, path: None, message })
 }
 
 impl Found {
@@ -200,56 +205,14 @@ pub fn find(host: &Host, image: &Image) -> Result<Found, Failure> {
         Ok(_) => Err(fail(
             Some(libc::ENOTDIR),
             Some(dir),
-            format!("{} is no directory; image.source must name one", dir.display()),
+            format!("{} is no directory; a rootfs: must name one", dir.display()),
         )),
         Err(error) => {
             let why = reason(&error);
-            let message =
-                format!("cannot take {} for a root: {why}; create it, or correct image.source", dir.display());
+            let message = format!("cannot take {} for a root: {why}; create it, or correct its source", dir.display());
             Err(fail(error.raw_os_error(), Some(dir), message))
         }
     }
-}
-
-/// A failure of one key's.
-fn refusal(key: &'static str, failure: Failure) -> Refusal {
-    Refusal { isolator: NAME, key: Some(key), failure }
-}
-
-/// What only the host can tell about a volume: whether its source is there.
-fn check_volume(host: &Host, volume: &Volume) -> Result<(), Refusal> {
-    if volume.host_path.is_relative() {
-        return Ok(());
-    }
-    let source = volume.host_path.as_path();
-    fs::metadata(host.path(source)).map(drop).map_err(|error| {
-        let message =
-            format!("the volume source {} cannot be used: {}; create it first", source.display(), reason(&error));
-        let failure =
-            Failure { stage: Stage::Mounts, errno: error.raw_os_error(), path: Some(source.to_owned()), message };
-        refusal("volumes.host_path", failure)
-    })
-}
-
-/// What overlayfs would only call an invalid argument.
-fn check_layers(layers: &[PathBuf]) -> Result<(), Refusal> {
-    let count = layers.len();
-    if count <= mount::MOST_LAYERS {
-        return Ok(());
-    }
-    let most = mount::MOST_LAYERS;
-    let message =
-        format!("the image has {count} layers, and overlayfs stacks no more than {most}; build it with fewer");
-    Err(refusal("image.source", Failure { stage: Stage::Mounts, errno: None, path: None, message }))
-}
-
-/// The bind that shows a volume.
-fn bind_of(volume: &Volume) -> Bind {
-    let source = match volume.host_path.is_absolute() {
-        true => Source::Host(volume.host_path.clone()),
-        false => Source::Sandbox(volume.host_path.clone()),
-    };
-    Bind { source, target: volume.container_path.clone(), read_only: volume.mode == VolumeMode::RO }
 }
 
 /// What the run has in `/etc` in place of the image's: the host's names and resolvers, since the network is the host's.
@@ -274,16 +237,6 @@ fn files(host: &Host, name: &str, machine_id: MachineId) -> Vec<EtcFile> {
     files
 }
 
-/// Makes `relative` inside the sandbox, with owner and mode of what it will cover in the image; where the image has
-/// nothing there, it is the container's user's.
-fn make_private(cx: &Container<'_>, layers: &[PathBuf], relative: &Path, target: &Path) -> io::Result<()> {
-    let model = Inside::of_layers(layers)?.look(target)?;
-    let (uid, gid) = cx.plan.owner();
-    let (mode, uid, gid) =
-        model.map_or((PRIVATE_MODE, uid, gid), |model| (model.st_mode & 0o7777, model.st_uid, model.st_gid));
-    Beneath::open(cx.sandbox)?.make_dir(relative, mode, uid, gid).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,8 +245,7 @@ mod tests {
     fn more_layers_than_overlayfs_stacks_are_refused() {
         let layers = |count| vec![PathBuf::from("/layer"); count];
         assert!(check_layers(&layers(mount::MOST_LAYERS)).is_ok());
-        let refusal = check_layers(&layers(mount::MOST_LAYERS + 1)).unwrap_err();
-        assert_eq!(refusal.key, Some("image.source"));
-        assert!(refusal.failure.message.contains("501 layers"), "{refusal:?}");
+        let failure = check_layers(&layers(mount::MOST_LAYERS + 1)).unwrap_err();
+        assert!(failure.message.contains("501 layers"), "{failure:?}");
     }
 }

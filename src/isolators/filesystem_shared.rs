@@ -3,20 +3,15 @@
 //! Mesos: `isolators/filesystem/shared.cpp`. Put right here: read-only is honoured (recursively), prefixes are
 //! compared by components, `..` never leaves the sandbox, and the sandbox is never followed through symlinks.
 
-use std::{
-    fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-use super::{Check, Container, Isolator, Recorded, Refusal, Support};
+use super::{Check, Container, Isolator, Recorded, Refusal, Support, volume};
 use crate::{
     host::Host,
     observe::ContainerStatus,
     plan::{Action, Bind, Namespace, Phase, Plan, Source, Step},
-    protocol::{Failure, Stage},
-    spec::{Spec, Volume, VolumeMode},
-    state::sandbox::Beneath,
+    protocol::Failure,
+    spec::{Spec, Volume, VolumeSource},
 };
 
 /// See the module.
@@ -44,27 +39,31 @@ impl Isolator for FilesystemShared {
     }
 
     fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
-        let volumes = &cx.spec.volumes;
-        // With a root of the container's own, they are `filesystem/linux`'s.
-        if volumes.is_empty() || cx.spec.image.is_some() {
+        // With a root of the container's own, they are others'.
+        if cx.spec.volumes.is_empty() || cx.spec.image.is_some() {
             return Ok(());
         }
-        for volume in volumes {
-            check_volume(cx, volume)?;
-        }
         plan.namespaces.insert(Namespace::Mount);
-        let binds = volumes.iter().map(bind_of).collect();
-        plan.steps.push(Step { isolator: NAME.to_owned(), phase: Phase::Mounts, action: Action::Bind { binds } });
+        let action = Action::Bind { binds: Vec::new() };
+        plan.steps.push(Step { isolator: NAME.to_owned(), phase: Phase::Mounts, action });
+        for spec in &cx.spec.volumes {
+            let is_image = matches!(spec.source, VolumeSource::Image(_));
+            check_target(cx, spec)?;
+            if !is_image {
+                let bind = volume::bind_of(cx, spec)?;
+                check_kinds(cx, spec, &bind)?;
+                plan.show(bind);
+            }
+        }
         Ok(())
     }
 
     fn prepare(&self, cx: &Container<'_>) -> Result<(), Failure> {
-        for bind in binds(cx.plan) {
-            if let Source::Sandbox(relative) = &bind.source {
-                make_private(cx, relative, &bind.target)?;
-            }
+        if cx.plan.image.is_some() {
+            return Ok(());
         }
-        Ok(())
+        volume::host_path::create(cx)?;
+        volume::make_private(cx)
     }
 
     fn needs_restart(&self, old: &Spec, new: &Spec) -> Vec<&'static str> {
@@ -74,40 +73,28 @@ impl Isolator for FilesystemShared {
     }
 
     fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
-        let all: Vec<String> = binds(&cx.run.plan)
-            .map(|bind| {
-                let mode = if bind.read_only { " (read-only)" } else { "" };
-                match &bind.source {
-                    Source::Host(path) => format!("{} from {}{mode}", bind.target.display(), path.display()),
-                    Source::Sandbox(_) | Source::Populated(_) => format!("{} private{mode}", bind.target.display()),
-                }
-            })
-            .collect();
-        Ok((!all.is_empty()).then(|| all.join(", ")))
+        let plan = &cx.run.plan;
+        if plan.image.is_some() {
+            return Ok(None);
+        }
+        Ok(volume::status(plan, |source| !matches!(source, Source::Image { .. })))
     }
 }
 
-/// The binds that this isolator planned.
-fn binds(plan: &Plan) -> impl Iterator<Item = &Bind> {
-    plan.steps.iter().filter(|step| step.isolator == NAME).flat_map(|step| match &step.action {
-        Action::Bind { binds } => binds.as_slice(),
-        _ => &[],
-    })
-}
-
-/// The bind that shows a volume.
-fn bind_of(volume: &Volume) -> Bind {
-    let source = if volume.host_path.is_absolute() {
-        Source::Host(volume.host_path.clone())
-    } else {
-        Source::Sandbox(volume.host_path.clone())
+/// Whether a volume's place is inside another's, where the host's tree says nothing about it.
+fn is_covered(cx: &Check<'_>, volume: &Volume) -> bool {
+    let above = |other: &Volume| {
+        volume.container_path != other.container_path && volume.container_path.starts_with(&other.container_path)
     };
-    Bind { source, target: volume.container_path.clone(), read_only: volume.mode == VolumeMode::RO }
+    cx.spec.volumes.iter().any(above)
 }
 
-/// What only the host can tell about a volume; its form was checked with the spec.
-fn check_volume(cx: &Check<'_>, volume: &Volume) -> Result<(), Refusal> {
+/// What only the host can tell about the place of a volume; its form was checked with the spec.
+fn check_target(cx: &Check<'_>, volume: &Volume) -> Result<(), Refusal> {
     let target = &volume.container_path;
+    if target.is_relative() || is_covered(cx, volume) {
+        return Ok(());
+    }
     if cx.sandboxes.starts_with(target) {
         let message = format!(
             "the volume at {} would hide the sandbox {}; choose a container_path that does not contain it",
@@ -116,72 +103,48 @@ fn check_volume(cx: &Check<'_>, volume: &Volume) -> Result<(), Refusal> {
         );
         return Err(Refusal::config(NAME, "volumes.container_path", message));
     }
-    let target_kind = existing(cx.host, target, "volumes.container_path", |reason| {
-        format!(
-            "the container path {} of a volume cannot be used: {reason}; it must exist on the host, since the \
-             container has no image",
-            target.display()
-        )
-    })?;
-    if volume.host_path.is_relative() {
-        return if target_kind.is_dir() {
-            Ok(())
-        } else {
+    kind_at(cx.host, target).map(drop)
+}
+
+/// What is at a place of the host's.
+fn kind_at(host: &Host, target: &Path) -> Result<fs::FileType, Refusal> {
+    fs::metadata(host.path(target)).map(|found| found.file_type()).map_err(|error| {
+        let message = format!(
+            "the container path {} of a volume cannot be used: {}; it must exist on the host, since the container has \
+             no image",
+            target.display(),
+            crate::error::reason(&error)
+        );
+        volume::refusal(NAME, "volumes.container_path", target, error.raw_os_error(), message)
+    })
+}
+
+/// That what is seen can lie on what is there.
+fn check_kinds(cx: &Check<'_>, volume: &Volume, bind: &Bind) -> Result<(), Refusal> {
+    let source = volume::host_path::check_source(cx.host, bind, NAME)?;
+    let target = &volume.container_path;
+    if target.is_relative() || is_covered(cx, volume) {
+        return Ok(());
+    }
+    let is_directory = kind_at(cx.host, target)?.is_dir();
+    match (&bind.source, source) {
+        (Source::Sandbox(_), _) if !is_directory => {
             let message = format!(
                 "the container path {} is not a directory, so it cannot be private to the container; give the \
                  volume an absolute host_path",
                 target.display()
             );
             Err(Refusal::config(NAME, "volumes.container_path", message))
-        };
+        }
+        (_, source) if source.is_none_or(|kind| kind.is_dir()) == is_directory => Ok(()),
+        _ => {
+            let message = format!(
+                "the volume source {} and the container path {} are not of one kind: a directory covers a directory, a \
+                 file covers a file",
+                bind.source,
+                target.display()
+            );
+            Err(Refusal::config(NAME, "volumes.host_path", message))
+        }
     }
-    let source_kind = existing(cx.host, &volume.host_path, "volumes.host_path", |reason| {
-        format!("the volume source {} cannot be used: {reason}; create it first", volume.host_path.display())
-    })?;
-    if source_kind.is_dir() == target_kind.is_dir() {
-        return Ok(());
-    }
-    let message = format!(
-        "the volume source {} and the container path {} are not of one kind: a directory covers a directory, a \
-         file covers a file",
-        volume.host_path.display(),
-        target.display()
-    );
-    Err(Refusal::config(NAME, "volumes.host_path", message))
-}
-
-/// The kind of what exists at `path`, or a refusal that carries the kernel's reason.
-fn existing(
-    host: &Host,
-    path: &Path,
-    key: &'static str,
-    message: impl Fn(String) -> String,
-) -> Result<fs::FileType, Refusal> {
-    fs::metadata(host.path(path)).map(|meta| meta.file_type()).map_err(|error| Refusal {
-        isolator: NAME,
-        key: Some(key),
-        failure: Failure {
-            stage: Stage::Mounts,
-            errno: error.raw_os_error(),
-            path: Some(path.to_owned()),
-            message: message(crate::error::reason(&error)),
-        },
-    })
-}
-
-/// Makes `relative` inside the sandbox, with owner and mode of what it will cover (`/tmp` gives 1777).
-fn make_private(cx: &Container<'_>, relative: &Path, target: &Path) -> Result<(), Failure> {
-    let failed = |path: PathBuf, act: &str, error: &std::io::Error| Failure {
-        stage: Stage::Prepare,
-        errno: error.raw_os_error(),
-        message: format!("cannot {act} {}: {}", path.display(), crate::error::reason(error)),
-        path: Some(path),
-    };
-    let model = fs::metadata(cx.host.path(target)).map_err(|e| failed(target.to_owned(), "look at", &e))?;
-    let inside = || cx.sandbox.join(relative);
-    let sandbox = Beneath::open(cx.sandbox).map_err(|e| failed(cx.sandbox.to_owned(), "open the sandbox", &e))?;
-    sandbox
-        .make_dir(relative, model.permissions().mode() & 0o7777, model.uid(), model.gid())
-        .map(drop)
-        .map_err(|e| failed(inside(), "make the private directory", &e))
 }

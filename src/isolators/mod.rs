@@ -32,22 +32,30 @@ mod linux_capabilities;
 mod namespaces_ipc;
 /// `namespaces/pid`.
 mod namespaces_pid;
+/// `posix/rlimits`.
+mod posix_rlimits;
 /// What is kept between calls.
 mod shared;
+/// `volume/host_path`, `volume/sandbox_path`, `volume/image`.
+pub(crate) mod volume;
 
 pub use shared::{Shared, Specs};
 
 /// All isolators. Check, prepare and attach run down it, cleanup runs up it; nothing else in the program lists
 /// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then cgroups, then privileges, then
-/// namespaces. (When the child does what they ask for is the business of its phases.)
+/// namespaces, then volumes. (When the child does what they ask for is the business of its phases.)
 pub const ORDER: &[&dyn Isolator] = &[
     &filesystem_shared::FilesystemShared,
     &filesystem_linux::FilesystemLinux,
     &docker_runtime::DockerRuntime,
     &cgroups_net_cls::CgroupsNetCls,
     &linux_capabilities::LinuxCapabilities,
+    &posix_rlimits::PosixRlimits,
     &namespaces_ipc::NamespacesIpc,
     &namespaces_pid::NamespacesPid,
+    &volume::sandbox_path::SandboxPath,
+    &volume::host_path::HostPath,
+    &volume::image::VolumeImage,
 ];
 
 /// The isolators that `isolation = [...]` names; unset, all that this host can do and that need no decision of the

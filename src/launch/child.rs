@@ -9,14 +9,16 @@ use std::{
 };
 
 use super::{
-    ListenFds, environment,
+    ListenFds,
+    bind::Peers,
+    environment,
     failure::{failure, refusal},
-    init, program, steps,
+    init, limits, program, steps,
 };
 use crate::{
     plan::Plan,
     protocol::{Failure, Stage},
-    spec::Name,
+    spec::{Name, Rlimits},
     sys::process::{close_on_exec_from, reset_signals},
 };
 
@@ -33,6 +35,8 @@ pub(super) struct Armed {
     argv: Vec<CString>,
     /// The environment but for `LISTEN_*`.
     environment: Vec<(String, String)>,
+    /// Resource limits.
+    limits: Rlimits,
     /// Whether an init stands between.
     init: bool,
 }
@@ -44,8 +48,9 @@ pub(super) fn arm(
     listen: &ListenFds,
     inherited: impl Fn(&str) -> Option<String>,
 ) -> Result<Armed, Failure> {
+    let mut peers = Peers::open(plan)?;
     for step in &plan.steps {
-        steps::apply(&step.action, plan)?;
+        steps::apply(&step.action, plan, &mut peers)?;
     }
     let path = program::resolve(&plan.program)?;
     let environment = environment::compose(&plan.program.environment, inherited);
@@ -57,6 +62,7 @@ pub(super) fn arm(
         path: CString::new(path.into_os_string().into_vec()).map_err(|_| has_nul("command"))?,
         argv: argv.map_err(|_| has_nul("command"))?,
         environment,
+        limits: plan.rlimits().cloned().unwrap_or_default(),
         init: plan.program.init,
     })
 }
@@ -75,24 +81,36 @@ impl Armed {
 
     /// execve(2), with nothing of the launcher's left. Returns only on failure.
     pub fn execute(&self) -> Failure {
-        let Err(error) = self.try_execute();
+        let environment = match self.clear() {
+            Ok(environment) => environment,
+            Err(error) => return self.not_run(&error),
+        };
+        if let Err(failure) = limits::set(&self.limits) {
+            return failure;
+        }
+        let Err(errno) = nix::unistd::execve(&self.path, &self.argv, &environment);
+        self.not_run(&errno.into())
+    }
+
+    /// Takes away what is the launcher's, and gives the environment.
+    fn clear(&self) -> io::Result<Vec<CString>> {
+        let mut environment = self.environment.clone();
+        environment.extend(self.listen.variables(process::id()));
+        let environment = strings(&environment).map_err(io::Error::other)?;
+        close_on_exec_from(ListenFds::FIRST + self.listen.count)?;
+        reset_signals()?;
+        Ok(environment)
+    }
+
+    /// Why it does not run.
+    fn not_run(&self, error: &io::Error) -> Failure {
         let cure = match error.raw_os_error() {
             Some(libc::ENOEXEC) => "it is neither a script that begins with #! nor a program for this machine",
             Some(libc::E2BIG) => "command and environment are too long together",
             _ => "it was there and executable before; does something change it?",
         };
         let path = PathBuf::from(self.path.to_string_lossy().into_owned());
-        failure(Stage::Program, format_args!("run {}", path.display()), Some(&path), &error, cure)
-    }
-
-    /// The same, with the bare reason.
-    fn try_execute(&self) -> io::Result<std::convert::Infallible> {
-        let mut environment = self.environment.clone();
-        environment.extend(self.listen.variables(process::id()));
-        let environment = strings(&environment).map_err(io::Error::other)?;
-        close_on_exec_from(ListenFds::FIRST + self.listen.count)?;
-        reset_signals()?;
-        Ok(nix::unistd::execve(&self.path, &self.argv, &environment)?)
+        failure(Stage::Program, format_args!("run {}", path.display()), Some(&path), error, cure)
     }
 }
 

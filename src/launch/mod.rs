@@ -24,6 +24,7 @@ mod guard;
 mod in_place;
 mod init;
 mod interpreter;
+mod limits;
 mod manager;
 mod populate;
 mod program;

@@ -20,7 +20,7 @@ use nix::{
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, mkdirat, mknodat, openat, symlinkat, unlinkat};
 
 use super::{
-    bind,
+    bind::{self, Peers, Places},
     failure::{failure, refusal},
     populate::Populated,
     view,
@@ -49,14 +49,15 @@ pub(super) struct Parts<'a> {
 }
 
 /// Makes the root and goes there.
-pub(super) fn enter(parts: &Parts<'_>, plan: &Plan) -> Result<(), Failure> {
+pub(super) fn enter(parts: &Parts<'_>, plan: &Plan, peers: &mut Peers) -> Result<(), Failure> {
     let Some(outer) = plan.sandbox.as_deref() else {
         let message = "the plan has a root and no sandbox; this is a bug of berthd, please report it";
         return Err(refusal(Stage::Mounts, None, message));
     };
     let own = sandbox::root_of(outer);
     let files = parts.files.iter().map(|file| write(&own, file)).collect::<Result<Vec<_>, _>>()?;
-    let volumes = parts.binds.iter().map(|bind| Volume::open(bind, outer)).collect::<Result<Vec<_>, _>>()?;
+    let open = |bind| Volume::open(bind, outer, plan, peers);
+    let volumes = parts.binds.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let sandbox = parts.sandbox.map(|_| clone(outer)).transpose()?;
     let host = view::Host::open(plan.namespaces.contains(&Namespace::Ipc))?;
     let tree = tree(parts, &own)?;
@@ -72,10 +73,12 @@ pub(super) fn enter(parts: &Parts<'_>, plan: &Plan) -> Result<(), Failure> {
     for (file, tree) in parts.files.iter().zip(files) {
         root.cover_file(&Path::new("/etc").join(&file.name), tree)?;
     }
-    if let Some((target, tree)) = parts.sandbox.zip(sandbox) {
-        root.attach(&tree, target, true)?;
+    if let Some((target, tree)) = parts.sandbox.zip(sandbox.as_ref()) {
+        root.attach(tree, target, true)?;
     }
-    parts.binds.iter().zip(&volumes).try_for_each(|(bind, volume)| root.bind(bind, volume.tree()))
+    let trees: Vec<&OwnedFd> = volumes.iter().map(Volume::tree).collect();
+    let places = Places { binds: parts.binds, trees: &trees, sandbox: sandbox.as_ref(), inside: parts.sandbox };
+    parts.binds.iter().zip(&trees).try_for_each(|(bind, tree)| root.bind(bind, tree, &places))
 }
 
 /// What will be seen of a volume.
@@ -89,10 +92,10 @@ enum Volume {
 
 impl Volume {
     /// Opens it.
-    fn open(bind: &Bind, sandbox: &Path) -> Result<Self, Failure> {
+    fn open(bind: &Bind, sandbox: &Path, plan: &Plan, peers: &mut Peers) -> Result<Self, Failure> {
         match &bind.source {
             Source::Populated(relative) => Populated::open(sandbox, relative, &bind.target).map(Self::Own),
-            Source::Host(_) | Source::Sandbox(_) => bind::open_source(bind, Some(sandbox)).map(Self::Tree),
+            _ => bind::open_source(bind, plan, peers).map(Self::Tree),
         }
     }
 
@@ -258,7 +261,11 @@ impl Root {
     /// Puts a tree over `path`, a directory that is made where it is not; a file is made for a file.
     fn attach(&self, tree: &OwnedFd, path: &Path, is_directory: bool) -> Result<(), Failure> {
         let place = if is_directory { self.directory(path) } else { self.file(path) };
-        let place = place.map_err(|error| unmade(path, &error))?;
+        self.cover(tree, path, place.map_err(|error| unmade(path, &error))?)
+    }
+
+    /// Puts a tree over a place, which is at `path`.
+    fn cover(&self, tree: &OwnedFd, path: &Path, place: OwnedFd) -> Result<(), Failure> {
         mount::attach(tree, place).map_err(|error| {
             let cure = "a directory covers a directory, a file covers a file";
             failure(Stage::Mounts, format_args!("mount {}", path.display()), Some(path), &error, cure)
@@ -266,9 +273,12 @@ impl Root {
     }
 
     /// Shows a volume.
-    fn bind(&self, bind: &Bind, tree: &OwnedFd) -> Result<(), Failure> {
-        let kind = bind::is_directory(tree).map_err(|error| unmade(&bind.target, &error))?;
-        self.attach(tree, &bind.target, kind)
+    fn bind(&self, bind: &Bind, tree: &OwnedFd, places: &Places<'_>) -> Result<(), Failure> {
+        let is_directory = bind::is_directory(tree).map_err(|error| unmade(&bind.target, &error))?;
+        match places.of(bind, is_directory) {
+            Some(place) => self.cover(tree, &bind.target, place?),
+            None => self.attach(tree, &bind.target, is_directory),
+        }
     }
 
     /// Makes a filesystem's place and mounts a new one of `kind` there. The place must be no link: who writes an image

@@ -7,7 +7,7 @@ use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 use super::{
     bind, capabilities,
     failure::{failure, refusal},
-    guard,
+    guard, limits,
     root::{self, Parts},
     view,
 };
@@ -64,13 +64,13 @@ fn check_mounts(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-/// Does one step.
-pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
+/// Does one step. `peers` were opened before the first.
+pub(super) fn apply(action: &Action, plan: &Plan, peers: &mut bind::Peers) -> Result<(), Failure> {
     match action {
         Action::IsolateMounts => isolate_mounts(),
-        Action::Bind { binds } => bind::bind_all(binds, plan.sandbox.as_deref()),
+        Action::Bind { binds } => bind::bind_all(binds, plan, peers),
         Action::EnterRoot { layers, top, sandbox, files, binds } => {
-            root::enter(&Parts { layers, top: *top, sandbox: sandbox.as_deref(), files, binds }, plan)
+            root::enter(&Parts { layers, top: *top, sandbox: sandbox.as_deref(), files, binds }, plan, peers)
         }
         Action::SetHostname { name } => set_hostname(name),
         Action::MakeDirectory { path } => root::make_directory(path),
@@ -80,6 +80,7 @@ pub(super) fn apply(action: &Action, plan: &Plan) -> Result<(), Failure> {
         Action::MountMqueue => mount_mqueue(),
         Action::GuardCgroups => guard::guard_cgroups(),
         Action::DenyUserNamespaces => deny_user_namespaces(),
+        Action::SetRlimits { limits } => limits::raise(limits),
         Action::SetIdentity { uid, gid, groups } => {
             // Part of that step, and the last moment at which it can be done.
             plan.capability_sets().map_or(Ok(()), capabilities::prepare)?;

@@ -15,9 +15,10 @@ use crate::{
     isolators::{
         Check, Isolator, ORDER, disk, docker_runtime,
         filesystem_linux::{Found, find},
+        volume,
     },
     protocol::{Failure, Stage},
-    spec::{Name, Spec, command, words::UserWord},
+    spec::{Name, Rlimits, Spec, command, words::UserWord},
 };
 
 /// Where a program looks for others, if its spec does not say (systemd.exec(5), `$PATH`).
@@ -64,6 +65,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
         capabilities: CapabilityWishes::default(),
     };
     isolate(from, found.as_ref(), &mut plan)?;
+    volume::check_nesting(&plan, from.host)?;
     if plan.program.init && !plan.namespaces.contains(&Namespace::Pid) {
         return Err(config("init = true needs a pid namespace of the container's own (namespaces.pid = \"private\")"));
     }
@@ -174,6 +176,15 @@ impl Plan {
                 self.program.environment.push((key.to_owned(), sandbox.to_string_lossy().into_owned()));
             }
         }
+    }
+
+    /// The resource limits that the program gets; none where the spec has none.
+    #[must_use]
+    pub fn rlimits(&self) -> Option<&Rlimits> {
+        self.steps.iter().find_map(|step| match &step.action {
+            Action::SetRlimits { limits } => Some(limits),
+            _ => None,
+        })
     }
 
     /// The user and group that the program gets.

@@ -3,6 +3,7 @@
 //! A plan is printed by `berthctl plan`, sent to `berth-launch`, kept in the record, and compared with the plan
 //! of an edited spec. Nothing in here acts.
 
+mod bind;
 mod build;
 mod capabilities;
 mod disk;
@@ -18,10 +19,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use bind::{Bind, Made, Source};
 pub use build::{Build, DEFAULT_PATH, build, needs_restart};
 pub use capabilities::{CapabilitySets, CapabilityWishes, Forbidden, Grant};
 pub use disk::{DiskPlan, Tracked, TrackedVolume};
-pub use step::{Action, Bind, EtcFile, Phase, Source, Step, Top};
+pub use step::{Action, EtcFile, Phase, Step, Top};
 
 use crate::{
     image,

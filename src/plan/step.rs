@@ -1,11 +1,11 @@
 //! The steps of a plan: what the child does before it becomes the program.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::CapabilitySets;
-use crate::spec::Bytes;
+use super::{Bind, CapabilitySets};
+use crate::spec::{Bytes, Rlimits};
 
 /// When a step is done. The child sorts by phase; within a phase the order of the isolators holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ pub enum Action {
     /// Bind each source over its target. All sources are opened before the first target is covered, so no
     /// bind sees another; each is attached with its attributes complete.
     Bind {
-        /// In order.
+        /// Volumes, those above before those below.
         binds: Vec<Bind>,
     },
     /// A `/proc` for the new pid namespace (nosuid, nodev, noexec).
@@ -90,6 +90,11 @@ pub enum Action {
     /// Make no user namespaces from here on (seccomp(2)): in one of its own, root of the container could mount again what
     /// is closed to it here.
     DenyUserNamespaces,
+    /// setrlimit(2), of the program: hard limits are raised here, and all are set when nothing else is left to do.
+    SetRlimits {
+        /// Which.
+        limits: Rlimits,
+    },
     /// setgroups(2), setgid(2), setuid(2).
     SetIdentity {
         /// User.
@@ -132,36 +137,4 @@ pub struct EtcFile {
     pub name: String,
     /// What it says.
     pub text: String,
-}
-
-/// One bind mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bind {
-    /// What is seen.
-    pub source: Source,
-    /// Where.
-    pub target: PathBuf,
-    /// Read-only, recursively; other attributes of the source's mounts are kept.
-    pub read_only: bool,
-}
-
-/// Where a bind comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// An absolute path of the host.
-    Host(PathBuf),
-    /// A path inside the sandbox; resolved beneath it, no symlink followed.
-    Sandbox(PathBuf),
-    /// The same, and at first it holds what the root has at the target.
-    Populated(PathBuf),
-}
-
-impl Source {
-    /// The path itself.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        let (Self::Host(path) | Self::Sandbox(path) | Self::Populated(path)) = self;
-        path
-    }
 }

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, Capabilities, Enforce, HandleChoice, MachineId, OnChange, Restart, SandboxMode, Share, Signal, VolumeMode,
-    words::{self, CapabilityWord, CommandWord, GroupWord, Timespan, Umask, UserWord, choice, optional},
+    Bytes, Capabilities, Enforce, HandleChoice, MachineId, MountOption, OnChange, Propagation, Resource, Restart,
+    SandboxMode, Share, Signal, VolumeMode, VolumeType,
+    words::{
+        self, CapabilityWord, Choice, CommandWord, FileMode, GroupWord, RlimitWord, Timespan, Umask, UserWord, choice,
+        optional,
+    },
 };
 use crate::source::{Shape, keys};
 
@@ -53,6 +57,8 @@ pub struct Fragment {
     pub network: Option<NetworkFragment>,
     /// What of root's power it has.
     pub capabilities: Option<CapabilitiesFragment>,
+    /// Resource limits, by name. Defaults to what the service manager gives.
+    pub rlimits: Option<BTreeMap<String, RlimitWord>>,
     /// What the service manager decides.
     pub service: Option<ServiceFragment>,
 }
@@ -75,11 +81,32 @@ pub struct ImageFragment {
 pub struct VolumeFragment {
     /// Where the container sees it.
     pub container_path: Option<String>,
+    /// What it is. Defaults to `bind`.
+    #[serde(rename = "type", default, deserialize_with = "choice")]
+    pub kind: Option<VolumeType>,
     /// What it sees there: relative to the sandbox, or absolute on the host.
     pub host_path: Option<String>,
-    /// Defaults to `RW`.
+    /// Of an image: which.
+    pub source: Option<String>,
+    /// The part of the source that is seen. Defaults to all of it.
+    pub subpath: Option<String>,
+    /// Defaults to `RW`; an image is always `RO`.
     #[serde(default, deserialize_with = "choice")]
     pub mode: Option<VolumeMode>,
+    /// Whether a source that the host does not have is made. Defaults to false.
+    pub create: Option<bool>,
+    /// Mode of what is made. Defaults to `"0755"`, of a tmpfs to `"1777"`.
+    pub directory_mode: Option<FileMode>,
+    /// Owner of what is made. Defaults to the program's user.
+    pub owner: Option<UserWord>,
+    /// Of a tmpfs. Defaults to half of RAM.
+    #[serde(default, deserialize_with = "optional")]
+    pub size: Option<Bytes>,
+    /// What it denies. Defaults to nothing more than the source does.
+    pub options: Option<Vec<Choice<MountOption>>>,
+    /// Which mounts made later are seen where. Defaults to `host_to_container`, with `RO` to `private`.
+    #[serde(default, deserialize_with = "choice")]
+    pub propagation: Option<Propagation>,
     /// What may lie in it, of one in the sandbox. Defaults to none of its own: it counts to the sandbox.
     #[serde(default, deserialize_with = "optional")]
     pub limit: Option<Bytes>,
@@ -192,6 +219,7 @@ impl Shape for Fragment {
             ("namespaces", keys::<NamespacesFragment>()),
             ("network", keys::<NetworkFragment>()),
             ("capabilities", keys::<CapabilitiesFragment>()),
+            ("rlimits", Resource::NAMES),
             ("service", keys::<ServiceFragment>()),
             ("service.start_limit", keys::<StartLimitFragment>()),
         ]

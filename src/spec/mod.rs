@@ -10,8 +10,10 @@ mod digest;
 pub(crate) mod fragment;
 mod load;
 mod origins;
+mod rlimit;
 mod types;
 mod validate;
+mod volume;
 pub(crate) mod words;
 
 pub use crate::source::{Diagnostic, Severity};
@@ -20,8 +22,10 @@ pub use capability::{ALL_WORD, Capabilities, Capability, CapabilitySet};
 pub use digest::{digest, short_hash};
 pub use load::{Catalog, Claim, Defaults, Loaded, Outcome, load, load_all, load_files};
 pub use origins::{Origin, origins, origins_of_file};
+pub use rlimit::{Resource, Rlimit, Rlimits};
 pub use types::{
     Bytes, Command, Disk, Enforce, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces,
-    Network, OnChange, Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName, Volume, VolumeMode,
+    Network, OnChange, Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName,
 };
 pub(crate) use validate::{beyond_bounding, kernel_tree};
+pub use volume::{MountOption, Owner, Ownership, Propagation, Tmpfs, Volume, VolumeMode, VolumeSource, VolumeType};

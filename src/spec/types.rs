@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duratio
 
 use serde::{Deserialize, Serialize};
 
-use super::Capabilities;
+use super::{Capabilities, Rlimits, Volume, VolumeSource};
 use crate::image::Source;
 
 /// A container, as merged and checked from its files.
@@ -52,8 +52,22 @@ pub struct Spec {
     /// What of root's power it has. Without a word on it left out, so that older specs keep their digest.
     #[serde(default, skip_serializing_if = "Capabilities::is_unset")]
     pub capabilities: Capabilities,
+    /// Resource limits. Without one left out, so that older specs keep their digest.
+    #[serde(default, skip_serializing_if = "Rlimits::is_empty")]
+    pub rlimits: Rlimits,
     /// What systemd decides: restarts, stops, order.
     pub service: Service,
+}
+
+impl Spec {
+    /// Every image that it needs: its root's, and those that volumes show.
+    pub fn images(&self) -> impl Iterator<Item = &Source> {
+        let volumes = self.volumes.iter().filter_map(|volume| match &volume.source {
+            VolumeSource::Image(source) => Some(source),
+            _ => None,
+        });
+        self.image.iter().map(|image| &image.source).chain(volumes)
+    }
 }
 
 /// What an edit that cannot be applied live does to a running container.
@@ -142,28 +156,6 @@ pub enum SandboxMode {
     Persistent,
 }
 
-/// A part of the filesystem that the container sees at another place (Mesos's Volume).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volume {
-    /// Absolute, normalized; where the container sees it. Must exist on the host without an image.
-    pub container_path: PathBuf,
-    /// Absolute: on the host. Relative: inside the sandbox, created with owner and mode of `container_path`.
-    pub host_path: PathBuf,
-    /// Defaults to `RW`.
-    pub mode: VolumeMode,
-    /// What may lie in it, in bytes; only of one in the sandbox. Without, it counts to the sandbox.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<Bytes>,
-}
-
-impl Volume {
-    /// Whether the container sees the same of both, whatever their limits are.
-    #[must_use]
-    pub fn shows_as(&self, other: &Self) -> bool {
-        *self == Self { limit: self.limit, ..other.clone() }
-    }
-}
-
 /// What a container may take of the disk: its sandbox, with what it changes of its image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Disk {
@@ -205,16 +197,6 @@ impl Enforce {
             Self::Account => "account",
         }
     }
-}
-
-/// Whether a volume may be written; honoured recursively.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum VolumeMode {
-    /// Read and write.
-    #[default]
-    RW,
-    /// Read only, with every mount below it.
-    RO,
 }
 
 /// The namespaces of a container.

@@ -259,23 +259,22 @@ impl Task {
 
     /// Until the record names the image, nobody may remove it.
     fn hold_images(&self) -> Result<Option<image::Hold>, Failure> {
-        let stored = self.spec.image.as_ref().filter(|image| !matches!(image.source, Source::Rootfs { .. }));
+        let stored = self.spec.images().find(|source| !matches!(source, Source::Rootfs { .. }));
         let hold = stored.map(|_| image::Store::open(&self.host.root).hold()).transpose();
         hold.map_err(|error| prepare_failure(error.to_string()))
     }
 
-    /// Takes an image that lies on this host as a layout or an archive into the store, where it is not there yet.
+    /// Takes images that lie on this host as layouts or archives into the store, where they are not there yet.
     fn import(&self) -> Result<(), Failure> {
-        let Some(image) = &self.spec.image else { return Ok(()) };
-        if matches!(image.source, Source::Rootfs { .. } | Source::Docker(_)) {
-            return Ok(());
-        }
         let store = image::Store::open(&self.host.root);
-        let imported = store.find(&image.source).and_then(|found| match found {
-            Some(_) => Ok(()),
-            None => store.import(&image.source, &()).map(drop),
-        });
-        imported.map_err(|error| prepare_failure(error.to_string()))
+        let local = |source: &&Source| !matches!(source, Source::Rootfs { .. } | Source::Docker(_));
+        self.spec.images().filter(local).try_for_each(|source| {
+            let imported = store.find(source).and_then(|found| match found {
+                Some(_) => Ok(()),
+                None => store.import(source, &()).map(drop),
+            });
+            imported.map_err(|error| prepare_failure(error.to_string()))
+        })
     }
 
     /// The record first, then the sandbox, then the isolators down their order.

@@ -63,11 +63,20 @@ pub enum Depth {
 /// # Errors
 /// mount_setattr(2).
 pub fn set_read_only(mount: impl AsFd, depth: Depth) -> io::Result<()> {
+    restrict(mount, depth, libc::MOUNT_ATTR_RDONLY, true)
+}
+
+/// Adds attributes (`MOUNT_ATTR_*`) to the mount of a descriptor, or to every mount of a tree, and keeps those that it
+/// has; and makes it private, if wanted.
+///
+/// # Errors
+/// mount_setattr(2).
+pub fn restrict(mount: impl AsFd, depth: Depth, attributes: u64, private: bool) -> io::Result<()> {
     let recursive = if depth == Depth::All { libc::AT_RECURSIVE } else { 0 };
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_set: attributes,
         attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
+        propagation: if private { libc::MS_PRIVATE } else { 0 },
         userns_fd: 0,
     };
     let path: &CStr = c"";

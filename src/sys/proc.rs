@@ -74,6 +74,17 @@ fn mask(text: &str, name: &str) -> Option<u64> {
     u64::from_str_radix(field(text, name)?.trim(), 16).ok()
 }
 
+/// A limit in the text of `/proc/PID/limits` (proc_pid_limits(5)), by its title: `SOFT:HARD`, one word where both are the
+/// same. The columns are of fixed width, since titles have spaces.
+#[must_use]
+pub fn limit(text: &str, title: &str) -> Option<String> {
+    let title = format!("{title:<25} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&title))?;
+    let mut words = line.split_whitespace();
+    let (soft, hard) = (words.next()?, words.next()?);
+    Some(if soft == hard { soft.to_owned() } else { format!("{soft}:{hard}") })
+}
+
 /// The capabilities of a process that matter to others, as masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProcCapabilities {
@@ -150,6 +161,18 @@ mod tests {
     /// A status with the fields that matter.
     fn status(ns_pid: &str, caught: &str, blocked: &str) -> String {
         format!("Name:\tx\nPid:\t7\nNSpid:\t{ns_pid}\nSigBlk:\t{blocked}\nSigIgn:\t0\nSigCgt:\t{caught}\nSeccomp:\t0\n")
+    }
+
+    #[test]
+    fn limits_are_found_by_their_titles() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max processes             95000                unlimited            processes \n\
+                    Max nice priority         0                    0                    \n";
+        assert_eq!(limit(text, "Max processes").as_deref(), Some("95000:unlimited"));
+        assert_eq!(limit(text, "Max nice priority").as_deref(), Some("0"));
+        assert_eq!((limit(text, "Max nice"), limit(text, "Max open files")), (None, None));
+        let own = fs::read_to_string("/proc/self/limits").unwrap();
+        assert!(crate::spec::Resource::all().all(|resource| limit(&own, resource.title()).is_some()), "{own}");
     }
 
     #[test]

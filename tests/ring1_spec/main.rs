@@ -21,14 +21,18 @@ use berth::{
 };
 
 /// Isolators that the tests know.
-pub const ISOLATORS: [&str; 7] = [
+pub const ISOLATORS: [&str; 11] = [
     "cgroups/net_cls",
     "docker/runtime",
     "filesystem/linux",
     "filesystem/shared",
     "linux/capabilities",
+    "posix/rlimits",
     "namespaces/pid",
     "namespaces/ipc",
+    "volume/host_path",
+    "volume/image",
+    "volume/sandbox_path",
 ];
 
 /// A host with these files.

@@ -210,11 +210,7 @@ fn no_bind_sees_another() {
     }
     let variable = |name: &str, path: &Path| (name.to_owned(), path.display().to_string());
     world.plan.program.environment.extend([variable("A", &a), variable("B", &b)]);
-    let bind = |source: &Path, target: &Path| Bind {
-        source: Source::Host(source.to_owned()),
-        target: target.to_owned(),
-        read_only: false,
-    };
+    let bind = |source: &Path, target: &Path| Bind::new(Source::Host(source.to_owned()), target, false);
     world.mount(Action::Bind { binds: vec![bind(&a, &b), bind(&b, &a)] });
     assert_eq!(world.launch().output(), "b\na\n", "they change places");
 }
@@ -239,7 +235,7 @@ fn bind_failures_name_stage_errno_and_path() {
             ("host", path) => Source::Host(world.at(path)),
             (_, path) => Source::Sandbox(path.into()),
         };
-        let path = source.path().to_owned();
+        let (Source::Host(path) | Source::Sandbox(path)) = source.clone() else { unreachable!("none other is here") };
         let target = world.at(target);
         world.bind(source, &target, false);
         let mut run = world.launch();

@@ -8,13 +8,14 @@ use std::{
 };
 
 use berth::{
-    plan::{Action, Bind, Source, Top},
+    plan::{Bind, Source, Top},
     state::sandbox,
 };
 
 use super::{
+    cases::become_user,
     root::{bind, world},
-    world::{World, tool},
+    world::tool,
 };
 
 /// All cases by name; a case that returns is good.
@@ -53,15 +54,6 @@ fn everything(directory: &Path) {
     tool(&["sh", "-ec", script, directory.to_str().unwrap()]);
 }
 
-/// Has the program run as somebody.
-fn run_as(world: &mut World, id: u32) {
-    for step in &mut world.plan.steps {
-        if matches!(step.action, Action::SetIdentity { .. }) {
-            step.action = Action::SetIdentity { uid: id, gid: id, groups: Vec::new() };
-        }
-    }
-}
-
 fn a_volume_holds_what_the_image_has() {
     // What lies above it does not change what it is filled with.
     let binds = vec![bind(Source::Sandbox("above".into()), "/var", false), own("/var/lib/a-b")];
@@ -80,7 +72,7 @@ fn a_volume_holds_what_the_image_has() {
 
 fn what_the_image_lacks_is_the_users() {
     let mut world = world("echo new > /none/new; stat -c '%u %g %a' /none", Top::Upper, vec![own("/none")], |_| ());
-    run_as(&mut world, 4321);
+    become_user(&mut world, 4321, 4321, &[]);
     tool(&["chmod", "755", world.at("disk/image").to_str().unwrap()]);
     assert_eq!(world.launch().output(), "4321 4321 755\n");
     assert_eq!(fs::read_to_string(world.at("disk/sandbox/volumes/none/new")).unwrap(), "new\n");

@@ -106,7 +106,7 @@ fn said(script: &str, top: Top) -> String {
 
 /// One bind.
 pub fn bind(source: Source, target: &str, read_only: bool) -> Bind {
-    Bind { source, target: target.into(), read_only }
+    Bind::new(source, target, read_only)
 }
 
 fn the_container_sees_its_own() {

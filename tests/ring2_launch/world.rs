@@ -117,7 +117,7 @@ impl World {
 
     /// Adds a bind mount.
     pub fn bind(&mut self, source: Source, target: &Path, read_only: bool) {
-        self.mount(Action::Bind { binds: vec![Bind { source, target: target.to_owned(), read_only }] });
+        self.mount(Action::Bind { binds: vec![Bind::new(source, target, read_only)] });
     }
 
     /// Starts berthd, the service manager and the launcher.

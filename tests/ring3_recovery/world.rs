@@ -374,6 +374,12 @@ impl World {
             let ours = ours && point != "/run/berth/net_cls"; // it is for all containers
             left.extend((ours || root.contains("/sandboxes/")).then(|| format!("the mount {mount}")));
         }
+        for name in list("/var/lib/berth/sandboxes") {
+            let roots = list(&format!("/var/lib/berth/sandboxes/{name}")).into_iter();
+            let roots = roots.filter(|entry| entry.ends_with(".root") && !running.contains(&name));
+            left.extend(roots.map(|entry| format!("{name}'s root {entry}")));
+        }
+        left.extend(list("/var/lib/berth/images/tmp").into_iter().map(|entry| format!("a half image, {entry}")));
         left.extend(self.strays(running));
         left
     }
@@ -395,7 +401,7 @@ impl World {
     /// The sandboxes of a container's runs.
     pub fn sandboxes(&self, name: &str) -> Vec<String> {
         let mut all = self.host.files().list(format!("/var/lib/berth/sandboxes/{name}")).unwrap_or_default();
-        all.retain(|run| run != "latest");
+        all.retain(|run| run != "latest" && !run.ends_with(".root"));
         all
     }
 }

@@ -56,8 +56,12 @@ fn berthd_says_how_it_is(suite: Suite) {
         "filesystem/linux",
         "docker/runtime",
         "linux/capabilities",
+        "posix/rlimits",
         "namespaces/ipc",
         "namespaces/pid",
+        "volume/sandbox_path",
+        "volume/host_path",
+        "volume/image",
     ];
     assert_eq!(state["daemon"]["isolation"], json!(all));
     assert_eq!(host.ok("stat -c '%a %U' /run/berth/state.json"), "644 root");

@@ -324,9 +324,9 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("command = [\"a\"]\n[service]\nrestart = \"allways\"\n", ":3:11: service.restart", "did you mean \"always\"?"),
     (
         "command = [\"a\"]\n[[volumes]]\ncontainer_path = \"/tmp\"\nhost_path = \"a\"\n\
-         [[volumes]]\ncontainer_path = \"/tmp/x\"\nhost_path = \"b\"\n",
+         [[volumes]]\ncontainer_path = \"/tmp/\"\nhost_path = \"b\"\n",
         ":6:18: volumes.1.container_path",
-        "lie in one another",
+        "2 volumes are to be seen at /tmp",
     ),
     (
         "command = [\"a\"]\n[[volumes]]\ncontainer_path = \"/mnt\"\nhost_path = \"../x\"\n",

@@ -93,7 +93,7 @@ impl Deed {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+    use std::{collections::BTreeSet, time::Duration};
 
     use super::*;
     use crate::{
@@ -107,7 +107,7 @@ mod tests {
     /// A plan with one of everything.
     fn plan() -> Plan {
         let step = |isolator: &str, phase, action| Step { isolator: isolator.to_owned(), phase, action };
-        let bind = |source, target: &str, read_only| Bind { source, target: PathBuf::from(target), read_only };
+        let bind = |source, target: &str, read_only| Bind::new(source, target, read_only);
         let binds = vec![
             bind(Source::Sandbox("tmp".into()), "/tmp", false),
             bind(Source::Host("/srv/data".into()), "/data", true),

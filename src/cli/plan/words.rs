@@ -6,10 +6,11 @@ use super::Deed;
 use crate::{
     cli::phrase,
     clock,
+    isolators::volume,
     plan::{
         Action, Bind, CapabilitySets, EtcFile, Forbidden, Namespace, Plan, Source, Tag, TagHandle, Top, UnitSettings,
     },
-    spec::CapabilitySet,
+    spec::{CapabilitySet, Propagation},
 };
 
 /// What the service manager does.
@@ -137,6 +138,10 @@ fn action(action: &Action) -> Deed {
         Action::MountMqueue => "mounts a /dev/mqueue of its own".to_owned(),
         Action::GuardCgroups => "makes control groups read-only, but for its own".to_owned(),
         Action::DenyUserNamespaces => "makes no user namespaces from here on (seccomp)".to_owned(),
+        Action::SetRlimits { limits } => {
+            let lines = limits.iter().map(|(resource, limit)| format!("{resource} {limit}")).collect();
+            return Deed::new("limits its resources, once nothing else is left to do").with(lines);
+        }
         Action::SetIdentity { uid, gid, groups } => {
             let groups = groups.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
             let groups = if groups.is_empty() { "none".to_owned() } else { groups };
@@ -181,15 +186,32 @@ fn capabilities(sets: &CapabilitySets) -> Vec<String> {
     lines
 }
 
-/// A bind mount in words.
+/// A volume in words.
 fn bind(bind: &Bind) -> String {
-    let source = match &bind.source {
-        Source::Host(path) => path.display().to_string(),
-        Source::Sandbox(path) => format!("sandbox:{}", path.display()),
-        Source::Populated(path) => format!("sandbox:{}, which first holds what the image has,", path.display()),
-    };
-    let read_only = if bind.read_only { ", read-only with all below" } else { "" };
-    format!("{source} on {}{read_only}", bind.target.display())
+    let mut words = vec![match &bind.source {
+        Source::Created { ownership, .. } => {
+            format!("{}, made with mode {:04o} where it is not", bind.source, ownership.mode)
+        }
+        Source::Tmpfs { size, ownership } => {
+            let size = size.map_or_else(|| "half of RAM".to_owned(), |size| phrase::bytes(size.0));
+            format!("tmpfs, {size}, mode {:04o}", ownership.mode)
+        }
+        Source::Image { digest: Some(digest), layers, .. } => {
+            format!("{}, {digest}, {} layers", bind.source, layers.len())
+        }
+        Source::Populated(_) => format!("{}, which first holds what the image has,", bind.source),
+        _ => bind.source.to_string(),
+    }];
+    words.extend(bind.subpath.iter().map(|path| format!("of that {}", path.display())));
+    words = vec![format!("{} on {}", words.join(", "), bind.target.display())];
+    words.extend(bind.read_only.then(|| "read-only with all below".to_owned()));
+    words.extend(bind.options.iter().map(|option| volume::option_word(*option).to_owned()));
+    words.extend(match bind.propagation {
+        Propagation::Bidirectional => Some("mounts seen on both sides".to_owned()),
+        Propagation::Private if !bind.read_only => Some("no mount of the host's seen later".to_owned()),
+        _ => None,
+    });
+    words.join(", ")
 }
 
 /// What the program is.

@@ -15,9 +15,9 @@ use crate::{
 #[must_use]
 pub fn tracked(spec: &Spec) -> Vec<Tracked> {
     let sandbox = Tracked { volume: None, limit: spec.disk.limit, inodes: spec.disk.inodes };
-    let volumes = spec.volumes.iter().filter(|volume| volume.limit.is_some()).map(|volume| {
-        let (container_path, path) = (volume.container_path.clone(), volume.host_path.clone());
-        Tracked { volume: Some(TrackedVolume { container_path, path }), limit: volume.limit, inodes: None }
+    let volumes = spec.volumes.iter().filter(|volume| volume.limit.is_some()).filter_map(|volume| {
+        let (container_path, path) = (volume.container_path.clone(), volume.in_sandbox()?.clone());
+        Some(Tracked { volume: Some(TrackedVolume { container_path, path }), limit: volume.limit, inodes: None })
     });
     std::iter::once(sandbox).chain(volumes).collect()
 }

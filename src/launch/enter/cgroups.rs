@@ -80,6 +80,7 @@ mod tests {
         let mount = |top: &str, target: &str, kind: &str, options: &str| Mount {
             top: top.into(),
             target: target.into(),
+            shared: false,
             kind: kind.to_owned(),
             options: options.to_owned(),
         };

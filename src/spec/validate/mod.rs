@@ -4,6 +4,7 @@ mod capabilities;
 mod disk;
 mod image;
 mod report;
+mod rlimits;
 mod service;
 mod text;
 mod volumes;
@@ -71,8 +72,9 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         service.init = false;
     }
     let hostname = image::hostname(fragment.hostname, image.is_some(), &mut report);
-    let volumes = volumes::volumes(fragment.volumes.unwrap_or_default(), &mut report);
     let machine_id = image::machine_id(fragment.machine_id, image.is_some(), &mut report);
+    let root = image.as_ref().map(|image| image.read_only);
+    let volumes = volumes::volumes(fragment.volumes.unwrap_or_default(), root, &mut report);
     let spec = Spec {
         description: description(fragment.description, &mut report),
         autostart: fragment.autostart.unwrap_or(draft.layer.autostarts()),
@@ -91,6 +93,7 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         namespaces,
         network: network(fragment.network.unwrap_or_default(), draft.primary_handle, &mut report),
         capabilities: capabilities::capabilities(fragment.capabilities.unwrap_or_default(), &mut report),
+        rlimits: rlimits::rlimits(fragment.rlimits.unwrap_or_default(), &mut report),
         service,
     };
     (spec, report)

@@ -5,7 +5,9 @@
 mod capability;
 mod command;
 mod handle;
+mod mode;
 mod ranges;
+mod rlimit;
 mod signal;
 mod size;
 mod timespan;
@@ -22,7 +24,9 @@ use serde::{
 pub use capability::CapabilityWord;
 pub use command::{CommandTable, CommandWord};
 pub use handle::Half;
+pub use mode::FileMode;
 pub use ranges::Ranges;
+pub use rlimit::RlimitWord;
 pub use timespan::Timespan;
 pub use umask::Umask;
 pub use user::{GroupWord, UserWord};
@@ -89,7 +93,7 @@ macro_rules! words {
     )+};
 }
 
-words!(CapabilityWord, Half, Timespan, Umask, UserWord, GroupWord);
+words!(CapabilityWord, FileMode, Half, Timespan, Umask, UserWord, GroupWord);
 
 /// For fields of types whose own serde form is for machines.
 ///
@@ -108,4 +112,15 @@ pub fn optional<'de, D: Deserializer<'de>, W: Word>(deserializer: D) -> Result<O
 pub fn choice<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(deserializer)?;
     T::deserialize(text.into_deserializer()).map(Some)
+}
+
+/// One of a few words, in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Choice<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        T::deserialize(text.into_deserializer()).map(Self)
+    }
 }
