@@ -38,11 +38,15 @@ pub enum Event {
     HandleConflict,
     /// A container has more of the disk than it may, and is ended for it.
     DiskLimit,
+    /// A start has brought an image from its registry.
+    ImagePulled,
+    /// A start has an image that could not be compared with what its source has now.
+    ImageUnchecked,
 }
 
 impl Event {
     /// All of them, for the catalog's test.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Started,
         Self::Stopped,
         Self::Exited,
@@ -59,6 +63,8 @@ impl Event {
         Self::ReloadRejected,
         Self::HandleConflict,
         Self::DiskLimit,
+        Self::ImagePulled,
+        Self::ImageUnchecked,
     ];
 
     /// Its MESSAGE_ID.
@@ -81,6 +87,8 @@ impl Event {
             Self::ReloadRejected => "98b4b152da744cddae3de7046700b69c",
             Self::HandleConflict => "e62b6c459f1b483db6fd70f85ac455fe",
             Self::DiskLimit => "8bc404bfb5d74eee950504d500c3cc96",
+            Self::ImagePulled => "54743a7c71ff4af7a626eabbab7848d5",
+            Self::ImageUnchecked => "16834127f749438cb7af79f19640f129",
         }
     }
 
@@ -94,7 +102,7 @@ impl Event {
             | Self::RecordDamaged
             | Self::ReloadRejected
             | Self::DiskLimit => tracing::Level::ERROR,
-            Self::ManagerAway | Self::Restarting | Self::HandleConflict => tracing::Level::WARN,
+            Self::ManagerAway | Self::Restarting | Self::HandleConflict | Self::ImageUnchecked => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }
     }

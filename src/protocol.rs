@@ -68,7 +68,14 @@ pub enum Verb {
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
     /// Not done yet; the launcher extends its start timeout.
-    Working,
+    Working {
+        /// By how much from now, in milliseconds. An older berthd does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extend_ms: Option<u64>,
+        /// What is done meanwhile, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<String>,
+    },
     /// What to do. The container is isolated as far as the host's side goes.
     Launch {
         /// Sandbox filled in.

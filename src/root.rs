@@ -92,6 +92,12 @@ impl Root {
         self.runtime().join("berthd.sock")
     }
 
+    /// The socket at which systemd starts a berth-pull for each connection.
+    #[must_use]
+    pub fn pull_socket(&self) -> PathBuf {
+        self.runtime().join("pull.sock")
+    }
+
     /// The state file, for people and programs (DESIGN §6).
     #[must_use]
     pub fn state_file(&self) -> PathBuf {

@@ -22,6 +22,8 @@ mod pull;
 mod registry;
 #[path = "ring2_pull/server.rs"]
 mod server;
+#[path = "ring2_pull/start.rs"]
+mod start;
 
 use std::process::{Command, ExitCode};
 
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
     if !able {
         eprintln!("ring 2 NOT RUN: needs root with CAP_SYS_ADMIN, and: {}", missing.join(" "));
     }
-    let trials = honest::ALL.iter().chain(liars::ALL).chain(ctl::ALL);
+    let trials = honest::ALL.iter().chain(liars::ALL).chain(ctl::ALL).chain(start::ALL);
     let trials = trials
         .map(|(name, case)| {
             Trial::test(*name, move || {

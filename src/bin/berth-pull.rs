@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use berth::pull::{self, Cause, Confinement, Event, MAX_LINE, PullError, Request};
+use berth::pull::{self, Cause, Confinement, Event, MAX_LINE, Place, PullError, Request};
 use clap::Parser;
 
 /// Fetches an image from a registry into an OCI layout. Not for people: berthctl pull does it
@@ -18,19 +18,26 @@ use clap::Parser;
 #[command(name = "berth-pull", version)]
 struct Arguments {
     /// Where the layout is made
-    #[arg(long, value_name = "DIR")]
-    directory: std::path::PathBuf,
+    #[arg(long, value_name = "DIR", requires = "parent", required_unless_present = "connection")]
+    directory: Option<std::path::PathBuf>,
     /// As whom to work, in numbers
     #[arg(long, value_name = "UID:GID", value_parser = user)]
     user: Option<(u32, u32)>,
     /// The process that started this, and with which this ends
     #[arg(long, value_name = "PID")]
-    parent: u32,
+    parent: Option<u32>,
+    /// Standard input and output are a socket, whose other side sends the directory first: berth-pull@.service
+    #[arg(long, conflicts_with_all = ["directory", "user", "parent"])]
+    connection: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let confinement = Confinement { user: arguments.user, directory: arguments.directory, parent: arguments.parent };
+    let place = match (arguments.directory, arguments.parent) {
+        (Some(directory), Some(parent)) => Place::Child { directory, parent },
+        _ => Place::Connection,
+    };
+    let confinement = Confinement { user: arguments.user, place };
     let outcome = pull::confine(&confinement)
         .and_then(|()| read())
         .map_err(|message| PullError { cause: Cause::Local, message, again: None })

@@ -94,7 +94,7 @@ impl Client {
         })?;
         loop {
             match self.reply(patience)? {
-                Reply::Working => {}
+                Reply::Working { .. } => {}
                 reply => return Ok(reply),
             }
         }

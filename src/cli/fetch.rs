@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{CliError, Context, Exit, files, style};
 use crate::{
     image::{Image, Reference, Source},
-    pull::{self, Event, Fetch, Fetched, Obtain, Obtained},
+    pull::{self, Event, Fetch, Fetched, Means, Obtain, Obtained, Watch},
 };
 
 /// Columns of a bar.
@@ -36,8 +36,15 @@ pub struct FetchArgs {
 pub fn run(cx: &Context, args: &FetchArgs, out: &mut dyn Write) -> Result<Exit, CliError> {
     let reference = reference(&args.image)?;
     let config = files::config(&cx.root)?.images;
-    let order =
-        Fetch { root: &cx.root, config: &config, reference: &reference, known: None, directory: &args.directory };
+    let order = Fetch {
+        root: &cx.root,
+        config: &config,
+        reference: &reference,
+        known: None,
+        directory: &args.directory,
+        means: &Means::Child,
+        watch: &Watch::default(),
+    };
     let mut progress = Progress::new(cx);
     let fetched = pull::fetch(&order, &mut |event| progress.show(cx, event));
     progress.end();
@@ -62,14 +69,15 @@ pub fn run(cx: &Context, args: &FetchArgs, out: &mut dyn Write) -> Result<Exit, 
 /// The image cannot be had.
 pub(super) fn into_store(cx: &Context, reference: &Reference) -> Result<Image, CliError> {
     let config = files::config(&cx.root)?.images;
-    let order = Obtain { root: &cx.root, config: &config, reference };
+    let (means, watch) = (Means::Child, Watch::default());
+    let order = Obtain { root: &cx.root, config: &config, reference, missing: false, means: &means, watch: &watch };
     let mut bar = Progress::new(cx);
     let obtained =
         super::images::progress::with(cx, |progress| pull::obtain(&order, &mut |event| bar.show(cx, event), progress));
     bar.end();
     let image = format!("docker://{reference}");
     match obtained.map_err(|error| CliError::Fetch { image, message: error.message })? {
-        Obtained::Fetched(image) => Ok(image),
+        Obtained::Fetched(image) | Obtained::Shared(image) => Ok(image),
         Obtained::Unchanged(image) => {
             cx.note("the registry has nothing newer");
             Ok(image)

@@ -16,7 +16,7 @@ use crate::{
     observe::ContainerStatus,
     plan::{Action, Base, EtcFile, Namespace, Phase, Plan, Source, Step, Top},
     protocol::{Failure, Stage},
-    spec::{Image, MachineId, Spec, VolumeSource},
+    spec::{Image, MachineId, Pull, Spec, VolumeSource},
     state::sandbox,
     sys::mount,
 };
@@ -86,7 +86,7 @@ impl Isolator for FilesystemLinux {
 
     fn needs_restart(&self, old: &Spec, new: &Spec) -> Vec<&'static str> {
         let differs = [
-            ("image", old.image != new.image),
+            ("image", !same_root(old.image.as_ref(), new.image.as_ref())),
             ("hostname", old.hostname != new.hostname),
             ("machine_id", old.machine_id != new.machine_id),
         ];
@@ -145,7 +145,7 @@ pub struct Found {
 /// # Errors
 /// It is not here.
 pub fn find_source(host: &Host, source: &image::Source) -> Result<Found, Failure> {
-    let found = find(host, &Image { source: source.clone(), read_only: true, writable: false })?;
+    let found = find(host, &Image { source: source.clone(), read_only: true, writable: false, pull: Pull::Missing })?;
     check_layers(&found.layers).map(|()| found)
 }
 
@@ -191,8 +191,11 @@ pub fn find(host: &Host, image: &Image) -> Result<Found, Failure> {
         let found = image::Store::open(&host.root).find(source);
         let found = found.map_err(|error| fail(None, None, error.to_string()))?;
         let missing = || {
-            let cure = format!("get it with 'berthctl pull {source}'");
-            fail(None, None, format!("the image {source} is not on this host; {cure}"))
+            let why = match image.pull {
+                Pull::Never => "is not on this host, and pull = \"never\"; get it with",
+                _ => "is not on this host yet; a start gets it, and so does",
+            };
+            fail(None, None, format!("the image {source} {why} 'berthctl pull {source}'"))
         };
         let image::Image { digest, config, layers, .. } = found.ok_or_else(missing)?;
         return Ok(Found { digest: Some(digest), config, layers });
@@ -212,6 +215,14 @@ pub fn find(host: &Host, image: &Image) -> Result<Found, Failure> {
             let message = format!("cannot take {} for a root: {why}; create it, or correct its source", dir.display());
             Err(fail(error.raw_os_error(), Some(dir), message))
         }
+    }
+}
+
+/// Whether two specs have the same root.
+fn same_root(old: Option<&Image>, new: Option<&Image>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => old.gives_the_same(new),
+        (old, new) => old.is_none() && new.is_none(),
     }
 }
 

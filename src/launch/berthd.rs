@@ -21,8 +21,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
-/// What the service manager is asked for when things take long: longer than [`PATIENCE`].
-const EXTENSION: NotifyState<'static> = NotifyState::ExtendTimeoutUsec(35_000_000);
+/// What the service manager is asked for at least when things take long: longer than [`PATIENCE`].
+const EXTENSION: Duration = Duration::from_secs(35);
 
 /// A connection to berthd.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(super) fn fetch_plan(session: &mut Session<'_>) -> Result<Plan, Failure> {
             Err(Setback::Away(error)) if heard.elapsed() > PATIENCE => return Err(unreachable(session, &error)),
             Err(Setback::Away(_)) => {
                 if !extended {
-                    session.manager.hint(&[EXTENSION, NotifyState::Status("Waiting for berthd")]);
+                    extend(session, None, Some("Waiting for berthd"));
                     extended = true;
                 }
                 thread::sleep(PAUSE);
@@ -99,13 +99,18 @@ fn ask(session: &mut Session<'_>, heard: &mut Instant) -> Result<Plan, Setback> 
     let setback = |error: io::Error| sort_setback(session, error);
     let mut berthd = Berthd::connect(&session.launch.socket).map_err(setback)?;
     berthd.say(&request).map_err(setback)?;
+    let mut shown = false;
     loop {
         match berthd.hear().map_err(setback)? {
-            Reply::Working => {
-                session.manager.hint(&[EXTENSION]);
+            Reply::Working { extend_ms, status } => {
+                extend(session, extend_ms, status.as_deref());
+                shown |= status.is_some();
                 *heard = Instant::now();
             }
             Reply::Launch { plan } => {
+                if shown {
+                    session.manager.hint(&[NotifyState::Status("")]);
+                }
                 session.berthd = Some(berthd);
                 return Ok(*plan);
             }
@@ -114,6 +119,16 @@ fn ask(session: &mut Session<'_>, heard: &mut Instant) -> Result<Plan, Setback> 
             Reply::Go | Reply::Done | Reply::Enter { .. } => return Err(setback(io::ErrorKind::InvalidData.into())),
         }
     }
+}
+
+/// Asks the service manager for more time, by berthd's word or by ours, and tells it what is done meanwhile.
+fn extend(session: &Session<'_>, wanted_ms: Option<u64>, status: Option<&str>) {
+    let wanted = wanted_ms.map_or(EXTENSION, Duration::from_millis).max(EXTENSION);
+    // An hour and more, where that is too much for the message; the next one comes long before.
+    let micros = u32::try_from(wanted.as_micros()).unwrap_or(u32::MAX);
+    let states = [NotifyState::ExtendTimeoutUsec(micros)];
+    let states: Vec<_> = states.into_iter().chain(status.map(NotifyState::Status)).collect();
+    session.manager.hint(&states);
 }
 
 /// Whether an error means that berthd is away, or that something is wrong.
@@ -152,7 +167,8 @@ mod tests {
 
     #[test]
     fn lines_are_bounded_and_whole() {
-        assert_eq!(heard(b"{\"reply\":\"working\"}\n").unwrap(), Reply::Working);
+        let working = Reply::Working { extend_ms: None, status: None };
+        assert_eq!(heard(b"{\"reply\":\"working\"}\n").unwrap(), working);
         assert_eq!(heard(b"").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(heard(b"{\"reply\":\"wor").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(heard(b"nonsense\n").unwrap_err().kind(), io::ErrorKind::InvalidData);

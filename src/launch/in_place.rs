@@ -43,7 +43,7 @@ pub(super) fn await_go(session: &mut Session<'_>, pid: u32) -> Result<(), Failur
         loop {
             match berthd.hear()? {
                 Reply::Go => return Ok(()),
-                Reply::Working => {}
+                Reply::Working { .. } => {}
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             }
         }

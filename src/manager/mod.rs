@@ -54,6 +54,14 @@ pub enum Order {
         /// The child.
         process: Process,
     },
+    /// A start takes longer, and may take `by` from now. systemd learns this from `EXTEND_TIMEOUT_USEC=`, the direct
+    /// manager here.
+    Extend {
+        /// Whose.
+        name: Name,
+        /// How long.
+        by: std::time::Duration,
+    },
     /// A container that an earlier berthd started and that may still run.
     Adopt {
         /// Whose.

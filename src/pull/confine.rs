@@ -1,6 +1,11 @@
 //! berth-pull's first deed: to give up what it does not need. It is one thread then, and has read nothing.
 
-use std::{io, path::PathBuf};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use nix::{
     sys::{
@@ -8,10 +13,11 @@ use nix::{
         resource::{Resource, setrlimit},
         signal::Signal,
     },
-    unistd::{Gid, Uid, chdir, getppid, setgid, setgroups, setuid},
+    unistd::{Gid, Uid, chdir, fchdir, getegid, geteuid, getppid, setgid, setgroups, setuid},
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
+use super::line;
 use crate::{
     error::reason,
     sys::{process::close_inherited, seccomp::deny_processes},
@@ -28,9 +34,21 @@ pub struct Confinement {
     /// The user, if it is not the present one.
     pub user: Option<(u32, u32)>,
     /// Where it works.
-    pub directory: PathBuf,
-    /// Who started it.
-    pub parent: u32,
+    pub place: Place,
+}
+
+/// Where berth-pull works, and with whom it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a directory, until the process that started it ends.
+    Child {
+        /// The directory.
+        directory: PathBuf,
+        /// The process.
+        parent: u32,
+    },
+    /// In the directory that comes first on its standard input, until that ends.
+    Connection,
 }
 
 /// Gives everything up but what a pull needs.
@@ -41,8 +59,10 @@ pub fn confine(confinement: &Confinement) -> Result<(), String> {
     let failed = |act: &'static str| move |error: io::Error| format!("cannot {act}: {}", reason(&error));
     close_inherited(3, u32::MAX).map_err(failed("close descriptors"))?;
     // Before the user: the way there may be closed to it, as below /root.
-    chdir(&confinement.directory)
-        .map_err(|error| format!("cannot enter {}: {}", confinement.directory.display(), error.desc()))?;
+    match &confinement.place {
+        Place::Child { directory, .. } => enter(directory)?,
+        Place::Connection => enter_given()?,
+    }
     if let Some((uid, gid)) = confinement.user {
         become_user(uid, gid).map_err(failed("become the user of pulls"))?;
     }
@@ -58,11 +78,35 @@ pub fn confine(confinement: &Confinement) -> Result<(), String> {
     prctl::set_no_new_privs().map_err(|error| failed("give up new privileges")(error.into()))?;
     deny_processes().map_err(failed("give up other processes"))?;
     prctl::set_dumpable(false).map_err(|error| failed("hide the memory")(error.into()))?;
+    let Place::Child { parent, .. } = confinement.place else { return Ok(()) };
     prctl::set_pdeathsig(Some(Signal::SIGKILL)).map_err(|error| failed("end with the parent")(error.into()))?;
-    if u32::try_from(getppid().as_raw()) != Ok(confinement.parent) {
+    if u32::try_from(getppid().as_raw()) != Ok(parent) {
         return Err("whoever started this is gone".to_owned());
     }
     Ok(())
+}
+
+/// Enters a directory by its name.
+fn enter(directory: &Path) -> Result<(), String> {
+    chdir(directory).map_err(|error| format!("cannot enter {}: {}", directory.display(), error.desc()))
+}
+
+/// Enters the directory that root sends. It must be this user's: root has given it away before.
+fn enter_given() -> Result<(), String> {
+    let given = line::take(io::stdin()).map_err(|error| format!("was given no directory: {}", reason(&error)))?;
+    let given = File::from(given);
+    let data = given.metadata().map_err(|error| format!("cannot look at the directory: {}", reason(&error)))?;
+    let own = (geteuid().as_raw(), getegid().as_raw());
+    if !data.is_dir() || (data.uid(), data.gid()) != own {
+        let (uid, gid) = own;
+        return Err(format!(
+            "the directory belongs to {}:{}, and this is {uid}:{gid}; pull_user in berthd.toml and User= of \
+             berth-pull@.service must name one user",
+            data.uid(),
+            data.gid()
+        ));
+    }
+    fchdir(&given).map_err(|error| format!("cannot enter the directory: {}", error.desc()))
 }
 
 /// Becomes a user without any group but its own.

@@ -2,17 +2,18 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown, lchown},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
 };
 
 use nix::unistd::{User, geteuid};
 
 use super::{
     credentials::{Found, look_up},
-    words::{Cause, Endpoint, Event, MAX_LINE, Request, Transport},
+    line::{Line, Means},
+    watch::Watch,
+    words::{Cause, Endpoint, Event, Request, Transport},
 };
 use crate::{
     config::{ImagesConfig, Insecure},
@@ -43,6 +44,10 @@ pub struct Fetch<'a> {
     pub known: Option<&'a Digest>,
     /// Where the layout is made. What an earlier pull has left there is used.
     pub directory: &'a Path,
+    /// How berth-pull is started.
+    pub means: &'a Means,
+    /// Who may end it, and sees how far it is.
+    pub watch: &'a Watch,
 }
 
 /// What came of it.
@@ -95,15 +100,21 @@ pub fn fetch(order: &Fetch<'_>, heard: &mut dyn FnMut(&Event)) -> Result<Fetched
     };
     let user = user(&order.config.pull_user)?;
     prepare(order.directory, user)?;
-    let mut child = start(order.directory, user, &request)?;
-    let last = listen(&mut child, heard);
-    // An error of ours must not leave it behind; if it has ended, nothing is killed.
-    drop(child.kill());
-    child.wait().map_err(|error| local(format!("cannot wait for berth-pull: {}", reason(&error))))?;
+    let mut line = Line::open(order.means, order.directory, user)?;
+    order.watch.attach(line.handle());
+    let last = line.ask(&request).and_then(|()| {
+        line.listen(&mut |event| {
+            order.watch.hear(event);
+            heard(event);
+        })
+    });
+    order.watch.attach(None);
+    line.close()?;
     match last? {
         Event::Unchanged { .. } => Ok(Fetched::Unchanged),
         Event::Done { digest, manifest } => take_over(order, &digest, &manifest),
         Event::Failed { cause, message } => Err(FetchError { cause, message }),
+        _ if order.watch.is_ended() => Err(local("it was ended")),
         _ => Err(local("berth-pull ended without a word; see the journal, it may have been killed")),
     }
 }
@@ -193,49 +204,6 @@ fn prepare(directory: &Path, user: Option<(u32, u32)>) -> Result<(), FetchError>
     own(directory, user).map_err(|error| failed("give berth-pull", directory, &error))
 }
 
-/// Starts berth-pull and tells it what to do.
-fn start(directory: &Path, user: Option<(u32, u32)>, request: &Request) -> Result<Child, FetchError> {
-    let program = program();
-    let mut command = Command::new(&program);
-    command.arg("--directory").arg(directory).args(["--parent", &std::process::id().to_string()]);
-    if let Some((uid, gid)) = user {
-        command.args(["--user", &format!("{uid}:{gid}")]);
-    }
-    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let mut child = command.spawn().map_err(|error| failed("run", &program, &error))?;
-    let line = serde_json::to_vec(request).map_err(|error| local(error.to_string()))?;
-    if let Some(input) = &mut child.stdin {
-        // Where it has ended, it has said why, and that is read next.
-        let _ = input.write_all(&line).and_then(|()| input.write_all(b"\n")).and_then(|()| input.flush());
-    }
-    Ok(child)
-}
-
-/// berth-pull: of the build directory or the prefix that this program runs from, else of the distribution.
-fn program() -> PathBuf {
-    let exe = env::current_exe().unwrap_or_default();
-    let prefix = exe.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
-    let places = [exe.with_file_name("berth-pull"), prefix.join("libexec/berth/berth-pull")];
-    places.into_iter().find(|path| path.exists()).unwrap_or_else(|| "/usr/libexec/berth/berth-pull".into())
-}
-
-/// Hears berth-pull to its end; its last event.
-fn listen(child: &mut Child, heard: &mut dyn FnMut(&Event)) -> Result<Event, FetchError> {
-    let strange = |what: &str| local(format!("berth-pull says {what}; are all of berth's programs of one version?"));
-    let mut output = BufReader::new(child.stdout.take().ok_or_else(|| strange("nothing"))?);
-    let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
-    let mut last = Event::Note { message: String::new() };
-    loop {
-        let mut line = Vec::new();
-        let read = output.by_ref().take(limit).read_until(b'\n', &mut line);
-        if read.map_err(|error| strange(&reason(&error)))? == 0 {
-            return Ok(last);
-        }
-        last = serde_json::from_slice(&line).map_err(|_| strange("what is not understood"))?;
-        heard(&last);
-    }
-}
-
 /// Takes the layout over, and looks whether it is what was asked for.
 fn take_over(order: &Fetch<'_>, digest: &str, manifest: &str) -> Result<Fetched, FetchError> {
     let here = geteuid().is_root().then_some((0, 0));
@@ -250,12 +218,20 @@ fn take_over(order: &Fetch<'_>, digest: &str, manifest: &str) -> Result<Fetched,
     Ok(Fetched::Image { digest, manifest })
 }
 
-/// The one image that the layout's index names.
+/// The one image that the layout's index names. From here on the index is a file of ours: one that berth-pull still has
+/// open could be changed by it, and all else that is read is read by digest.
 fn index(directory: &Path) -> Result<Digest, FetchError> {
     let path = directory.join("index.json");
     let mut text = Vec::new();
     let read = fs::File::open(&path).and_then(|file| file.take(MAX_INDEX).read_to_end(&mut text));
     read.map_err(|error| failed("read", &path, &error))?;
+    let own = directory.join("index.new");
+    let removed = fs::remove_file(&own).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    });
+    let replaced = removed.and_then(|()| fs::write(&own, &text)).and_then(|()| fs::rename(&own, &path));
+    replaced.map_err(|error| failed("replace", &path, &error))?;
     let index: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     let named = index["manifests"][0]["digest"].as_str().and_then(|digest| digest.parse().ok());
     named.ok_or_else(|| local(format!("{} names no image", path.display())))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, Capabilities, Enforce, HandleChoice, MachineId, MountOption, OnChange, Propagation, Resource, Restart,
+    Bytes, Capabilities, Enforce, HandleChoice, MachineId, MountOption, OnChange, Propagation, Pull, Resource, Restart,
     SandboxMode, Share, Signal, VolumeMode, VolumeType,
     words::{
         self, CapabilityWord, Choice, CommandWord, FileMode, GroupWord, RlimitWord, Timespan, Umask, UserWord, choice,
@@ -57,6 +57,8 @@ pub struct Fragment {
     pub network: Option<NetworkFragment>,
     /// What of root's power it has.
     pub capabilities: Option<CapabilitiesFragment>,
+    /// Whether nothing that it executes gives it privileges. Defaults to true where the isolator is enabled.
+    pub no_new_privileges: Option<bool>,
     /// Resource limits, by name. Defaults to what the service manager gives.
     pub rlimits: Option<BTreeMap<String, RlimitWord>>,
     /// What the service manager decides.
@@ -73,6 +75,9 @@ pub struct ImageFragment {
     pub read_only: Option<bool>,
     /// Whether changes go to the directory itself. Defaults to false.
     pub writable: Option<bool>,
+    /// When its source is asked for it. Defaults to `missing`.
+    #[serde(default, deserialize_with = "choice")]
+    pub pull: Option<Pull>,
 }
 
 /// `[[volumes]]`.

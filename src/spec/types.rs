@@ -52,6 +52,10 @@ pub struct Spec {
     /// What of root's power it has. Without a word on it left out, so that older specs keep their digest.
     #[serde(default, skip_serializing_if = "Capabilities::is_unset")]
     pub capabilities: Capabilities,
+    /// Whether nothing that it executes gives it privileges. Defaults to true where `linux/nnp` is enabled. Unset it is
+    /// left out, so that older specs keep their digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_new_privileges: Option<bool>,
     /// Resource limits. Without one left out, so that older specs keep their digest.
     #[serde(default, skip_serializing_if = "Rlimits::is_empty")]
     pub rlimits: Rlimits,
@@ -122,6 +126,41 @@ pub struct Image {
     pub read_only: bool,
     /// Whether changes go to the directory of a `rootfs:` itself. Defaults to false.
     pub writable: bool,
+    /// When its source is asked for it. Defaults to `missing`; a directory is used as it is.
+    #[serde(default, skip_serializing_if = "Pull::is_missing")]
+    pub pull: Pull,
+}
+
+impl Image {
+    /// Whether both give one root: `pull` counts at the next start, whichever that is.
+    #[must_use]
+    pub fn gives_the_same(&self, other: &Self) -> bool {
+        let Self { source, read_only, writable, pull: _ } = self;
+        (source, read_only, writable) == (&other.source, &other.read_only, &other.writable)
+    }
+}
+
+/// When the source of an image is asked for it: by a start, of the registry or of the layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pull {
+    /// When it is not on this host.
+    #[default]
+    Missing,
+    /// At every start, which fails where it cannot be had.
+    Always,
+    /// At every start; what is on this host serves where it cannot be had.
+    Newer,
+    /// Never.
+    Never,
+}
+
+impl Pull {
+    /// Whether it is the default.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        *self == Self::Missing
+    }
 }
 
 /// What `/etc/machine-id` (machine-id(5)) of a container with an image says.

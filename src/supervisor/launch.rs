@@ -2,22 +2,25 @@
 
 use std::{io, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
-use super::{Supervisor, listen::Peer, slot::Slot};
+use super::{Supervisor, listen::Peer, provide::Provide, slot::Slot};
 use crate::{
     config::Config,
     host::Host,
     image::{self, Source},
     isolators::{Container, Isolator, Shared},
     journal,
-    manager::Order,
+    manager::{Kind, Order},
     plan::{self, Plan},
     protocol::{Failure, Reply, Report, Stage},
-    spec::{self, Name, Outcome, Spec},
+    pull::{End, Means, Watch},
+    spec::{self, Name, Outcome, Pull, Spec},
     state::{Record, Run, Store, sandbox},
 };
 
 /// How often a launcher that waits is told so.
 const WORKING: Duration = Duration::from_secs(5);
+/// How much more time the service manager is asked for than berthd gives a pull: berthd's end of it says why.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Marks a container as being launched, for as long as it lives.
 struct Launching<'a>(&'a Slot);
@@ -73,6 +76,11 @@ impl Supervisor {
                 peer.say(&Reply::Launch { plan: Box::new(plan) }).await?;
                 self.hear_reports(peer, &slot, &invocation).await
             }
+            // Whoever stopped the start knows, and nobody is left to be told.
+            Err(_) if peer.is_gone() => {
+                tracing::info!("{name}: the start was ended before it was ready");
+                Ok(())
+            }
             Err(failure) => self.refuse(peer, &name, failure).await,
         }
     }
@@ -112,6 +120,8 @@ impl Supervisor {
     ) -> Result<Plan, Failure> {
         let _turn = slot.turn.lock().await;
         self.end_run_before(slot, invocation).await;
+        let watch = Arc::new(Watch::default());
+        let patience = spec.service.start_timeout;
         let task = Task {
             name: slot.name.clone(),
             spec,
@@ -123,19 +133,46 @@ impl Supervisor {
             config: self.config(),
             enabled: self.enabled(),
             shared: Arc::clone(&self.shared),
+            means: match self.manager.kind() {
+                Kind::Systemd => Means::Service(self.root().pull_socket()),
+                Kind::Direct => Means::Child,
+            },
+            watch: Arc::clone(&watch),
         };
         let mut work = tokio::task::spawn_blocking(move || task.run());
+        let beat = WORKING.min(patience / 4).max(Duration::from_millis(50));
         let (record, outcome) = loop {
-            match tokio::time::timeout(WORKING, &mut work).await {
-                Ok(Ok(done)) => break done,
-                Ok(Err(error)) => return Err(prepare_failure(format!("preparing broke off: {error}"))),
-                // A launcher that is gone is noticed when it is given its plan.
-                Err(_) => drop(peer.say(&Reply::Working).await),
+            tokio::select! {
+                done = &mut work => match done {
+                    Ok(done) => break done,
+                    Err(error) => return Err(prepare_failure(format!("preparing broke off: {error}"))),
+                },
+                () = tokio::time::sleep(beat) => self.attend(peer, &slot.name, &watch, patience, beat).await,
+                // What is half done otherwise is done and then cleaned up; a pull may take its time.
+                () = peer.leave(), if !peer.is_gone() => watch.end(End::Unwanted),
             }
         };
         *slot.record.borrow_mut() = record;
         self.changed.notify_one();
         outcome
+    }
+
+    /// Tells a launcher and the service manager that it goes on; or ends a pull that does not.
+    async fn attend(&self, peer: &mut Peer, name: &Name, watch: &Watch, patience: Duration, beat: Duration) {
+        if let Some((idle, own)) = watch.idle() {
+            if idle >= own.map_or(patience, |own| own.min(patience)) {
+                watch.end(End::Stalled);
+            }
+            // No byte, no more time. What came just after the last look counts at this one.
+            if idle > beat * 2 {
+                return;
+            }
+        }
+        let by = patience.saturating_add(GRACE);
+        let extend_ms = u64::try_from(by.as_millis()).ok();
+        self.manager.order(Order::Extend { name: name.clone(), by });
+        // A launcher that is gone is noticed elsewhere.
+        drop(peer.say(&Reply::Working { extend_ms, status: watch.status() }).await);
     }
 
     /// Tells a launcher why not, after everybody else can know it.
@@ -233,18 +270,21 @@ struct Task {
     enabled: Vec<&'static dyn Isolator>,
     /// What they keep between calls.
     shared: Arc<Shared>,
+    /// How berth-pull is started.
+    means: Means,
+    /// Who looks at a pull.
+    watch: Arc<Watch>,
 }
 
 impl Task {
     /// Plans, records, then does; what was done is undone if the rest fails.
     fn run(mut self) -> (Record, Result<Plan, Failure>) {
-        let outcome = self.hold_images().and_then(|_hold| self.plan().and_then(|plan| self.carry_out(plan)));
+        let outcome = self.provide().and_then(|_hold| self.plan().and_then(|plan| self.carry_out(plan)));
         (self.record, outcome)
     }
 
     /// The plan, with the sandbox of this run.
     fn plan(&self) -> Result<Plan, Failure> {
-        self.import()?;
         let mut plan = plan::build(plan::Build {
             name: &self.name,
             spec: &self.spec,
@@ -257,24 +297,35 @@ impl Task {
         Ok(plan)
     }
 
-    /// Until the record names the image, nobody may remove it.
-    fn hold_images(&self) -> Result<Option<image::Hold>, Failure> {
-        let stored = self.spec.images().find(|source| !matches!(source, Source::Rootfs { .. }));
-        let hold = stored.map(|_| image::Store::open(&self.host.root).hold()).transpose();
-        hold.map_err(|error| prepare_failure(error.to_string()))
+    /// Has all images here. Until the record names them, nobody may remove them.
+    fn provide(&self) -> Result<Vec<image::Hold>, Failure> {
+        let own = self.spec.image.as_ref().map(|image| (&image.source, image.pull));
+        let known = |source: &&Source| own.is_none_or(|(own, _)| own != *source);
+        let others = self.spec.images().filter(known).map(|source| (source, Pull::Missing));
+        let all: Vec<(&Source, Pull)> = own.into_iter().chain(others).collect();
+        let several = all.len() > 1;
+        if several {
+            // Nothing is held while another comes, which may take long; what is removed meanwhile comes again.
+            all.iter().try_for_each(|&(source, pull)| self.bring(source, pull).map(drop))?;
+        }
+        let again = |pull| if several && pull != Pull::Never { Pull::Missing } else { pull };
+        let holds = all.iter().map(|&(source, pull)| self.bring(source, again(pull)));
+        holds.filter_map(Result::transpose).collect()
     }
 
-    /// Takes images that lie on this host as layouts or archives into the store, where they are not there yet.
-    fn import(&self) -> Result<(), Failure> {
-        let store = image::Store::open(&self.host.root);
-        let local = |source: &&Source| !matches!(source, Source::Rootfs { .. } | Source::Docker(_));
-        self.spec.images().filter(local).try_for_each(|source| {
-            let imported = store.find(source).and_then(|found| match found {
-                Some(_) => Ok(()),
-                None => store.import(source, &()).map(drop),
-            });
-            imported.map_err(|error| prepare_failure(error.to_string()))
-        })
+    /// Has one image here.
+    fn bring(&self, source: &Source, pull: Pull) -> Result<Option<image::Hold>, Failure> {
+        let provide = Provide {
+            name: &self.name,
+            source,
+            pull,
+            root: &self.host.root,
+            config: &self.config.images,
+            patience: self.spec.service.start_timeout,
+            means: &self.means,
+            watch: &self.watch,
+        };
+        provide.run().map_err(prepare_failure)
     }
 
     /// The record first, then the sandbox, then the isolators down their order.

@@ -36,6 +36,8 @@ pub struct Peer {
     pub uid: u32,
     /// Its process, as we number it.
     pub pid: Option<u32>,
+    /// Whether it was seen to hang up.
+    gone: bool,
 }
 
 impl Peer {
@@ -44,7 +46,7 @@ impl Peer {
         let credentials = stream.peer_cred()?;
         let (input, output) = stream.into_split();
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
-        Ok(Self { input: BufReader::new(input), output, uid: credentials.uid(), pid })
+        Ok(Self { input: BufReader::new(input), output, uid: credentials.uid(), pid, gone: false })
     }
 
     /// The next line; none at the end.
@@ -59,6 +61,20 @@ impl Peer {
             return Ok(None);
         }
         serde_json::from_slice(&line).map(Some).map_err(io::Error::other)
+    }
+
+    /// Waits until it hangs up, while it has nothing to say.
+    pub async fn leave(&mut self) {
+        match self.input.fill_buf().await {
+            // Something was said; whoever expects it hears it.
+            Ok(said) if !said.is_empty() => std::future::pending().await,
+            _ => self.gone = true,
+        }
+    }
+
+    /// Whether it was seen to hang up.
+    pub fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Says one line.

@@ -21,6 +21,8 @@ mod listen;
 mod measure;
 /// Lock, signals, watchdog.
 mod process;
+/// Images for starts.
+mod provide;
 /// The state file.
 mod publish;
 /// Files to deeds.

@@ -31,7 +31,7 @@ fn doctor_says_what_is_missing() {
 fn doctor_is_content() {
     let world = World::with(&[]);
     world.edit(|state| state["daemon"]["manager"] = json!("systemd"));
-    for unit in ["berthd.service", "berthd.socket", "berth.slice"] {
+    for unit in ["berthd.service", "berthd.socket", "berth.slice", "berth-pull.socket", "berth-pull@.service"] {
         world.write(&format!("/usr/lib/systemd/system/{unit}"), "");
     }
     world.write("/usr/lib/systemd/system/berth@.service", "[Service]\nExecStart=/usr/lib/berth/berth-launch %i\n");

@@ -227,7 +227,7 @@ fn serve(act: Act, stream: UnixStream, plan: &Plan, acts: &mut [Act], heard: &He
     let give = Reply::Launch { plan: Box::new(plan.clone()) };
     match act {
         Act::Working => {
-            say(&mut reader, &Reply::Working);
+            say(&mut reader, &Reply::Working { extend_ms: None, status: None });
             say(&mut reader, &give);
             acts[0] = Act::Serve { go: true };
             while hear(&mut reader).is_some() {}

@@ -52,7 +52,7 @@ fn fetch(root: &Path, image: &str, directory: &Path) -> Output {
         .unwrap()
 }
 
-fn said(out: &Output) -> String {
+pub fn said(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }
 
@@ -133,14 +133,23 @@ fn words() {
 
 /// The process that works in a directory.
 fn worker(directory: &Path) -> Option<String> {
+    find_worker(|cwd| cwd == directory)
+}
+
+/// The process that works somewhere below a directory.
+pub fn worker_below(directory: &Path) -> Option<String> {
+    find_worker(|cwd| cwd.starts_with(directory))
+}
+
+fn find_worker(is_its: impl Fn(&Path) -> bool) -> Option<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
     let mut named =
         processes.filter(|path| fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "berth-pull\n"));
-    let found = named.find(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == directory));
+    let found = named.find(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| is_its(&cwd)));
     found.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{what}");

@@ -81,6 +81,13 @@ impl Registry {
         self.push_layout(layout.path(), name, &["--dest-compress=false"]);
     }
 
+    /// Has skopeo push an image with a shell in it.
+    pub fn push_program(&self, name: &str, word: &str) {
+        let layout = tempfile::tempdir().unwrap();
+        program_image(layout.path(), word);
+        self.push_layout(layout.path(), name, &["--dest-compress=false"]);
+    }
+
     /// Has skopeo push an image of two layers; `more` are further arguments.
     pub fn push(&self, name: &str, more: &[&str]) {
         let layout = tempfile::tempdir().unwrap();
@@ -109,6 +116,16 @@ impl Registry {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+
+    /// Ends it; what it has stored.
+    #[allow(dead_code, reason = "ring 3 needs it")]
+    pub fn stop(mut self) -> TempDir {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let kept = tempfile::tempdir().unwrap();
+        fs::rename(self.directory.path().join("data"), kept.path().join("data")).unwrap();
+        kept
     }
 
     /// Has skopeo copy an image out.
@@ -163,6 +180,25 @@ pub fn real_image(layout: &Path, word: &str) {
         out.stdout
     };
     write_layout(layout, [&tar("noise", &noise(LARGE)), &tar("word", word.as_bytes())], "layer.v1.tar");
+}
+
+/// A layout of an image with noise, /bin/sh, and a file /word with `word` in it.
+pub fn program_image(layout: &Path, word: &str) {
+    let tree = tempfile::tempdir().unwrap();
+    let archive = |tree: &Path| {
+        let out = Command::new("tar").args(["-c", "-f", "-", "."]).current_dir(tree).output().unwrap();
+        assert!(out.status.success());
+        out.stdout
+    };
+    fs::write(tree.path().join("noise"), noise(LARGE)).unwrap();
+    let large = archive(tree.path());
+    let tree = tempfile::tempdir().unwrap();
+    let script = "mkdir bin; for program in sh sleep; do path=$(readlink -f $(command -v $program)); \
+                  cp $path bin/$program; for lib in $(ldd $path | grep -o '/[^ )]*'); do \
+                  mkdir -p .${lib%/*}; cp -L $lib .$lib; done; done";
+    run(Command::new("sh").args(["-ec", script]).current_dir(tree.path()));
+    fs::write(tree.path().join("word"), format!("{word}\n")).unwrap();
+    write_layout(layout, [&large, &archive(tree.path())], "layer.v1.tar");
 }
 
 /// A layout of an image of these layers.

@@ -205,7 +205,7 @@ fn a_volume_of_an_image_lives_with_its_sandbox(suite: Suite) {
 
 fn an_image_that_is_not_here_is_said(suite: Suite) {
     let host = Berth::shared(suite);
-    let toml = "[image]\nsource = \"docker://registry.example.org/none:1\"\n";
+    let toml = "[image]\nsource = \"docker://registry.example.org/none:1\"\npull = \"never\"\n";
     host.drop_spec("root-h", &format!("{toml}{ONCE}"));
     let state = host.wait_state("root-h", "failed");
     let message = state["error"]["message"].as_str().unwrap();

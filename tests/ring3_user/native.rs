@@ -201,13 +201,16 @@ fn requires_starts_and_stops_together(suite: Suite) {
 
 fn all_units_verify(suite: Suite) {
     let host = Berth::shared(suite);
-    let units = "berthd.service berthd.socket berth.slice berth@verify.service";
+    let units = "berthd.service berthd.socket berth.slice berth@verify.service berth-pull.socket \
+                 berth-pull@verify.service";
     let output = host.sh(&format!("systemd-analyze verify --man=no {units}"));
     assert!(output.status.success(), "{output}");
     // Units of other packages, which are loaded with them, may have mistakes of their own.
     let is_ours = |line: &&str| !line.starts_with('/') || line.contains("/berth");
     let said: Vec<&str> = output.stdout.lines().chain(output.stderr.lines()).filter(is_ours).collect();
     assert_eq!(said, [] as [&str; 0], "{suite}");
-    let exposure = host.ok("systemd-analyze security --no-pager berthd.service | tail -1");
-    eprintln!("{suite}: {exposure}");
+    for unit in ["berthd.service", "berth-pull@verify.service"] {
+        let exposure = host.ok(&format!("systemd-analyze security --no-pager {unit} | tail -1"));
+        eprintln!("{suite}: {exposure}");
+    }
 }

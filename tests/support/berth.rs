@@ -39,7 +39,9 @@ pub fn options() -> BootOptions {
         .copy(ours("packaging/sysusers.d/berth.conf"), "/usr/lib/sysusers.d/berth.conf")
         .copy(ours("packaging/tmpfiles.d/berth.conf"), "/usr/lib/tmpfiles.d/berth.conf")
         .copy(ours("packaging/berth.catalog"), "/usr/lib/systemd/catalog/berth.catalog");
-    for unit in ["berth.slice", "berth@.service", "berthd.service", "berthd.socket"] {
+    for unit in
+        ["berth.slice", "berth@.service", "berthd.service", "berthd.socket", "berth-pull.socket", "berth-pull@.service"]
+    {
         options = options.copy(ours("units").join(unit), Path::new("/usr/lib/systemd/system").join(unit));
     }
     options

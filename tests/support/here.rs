@@ -250,7 +250,13 @@ fn find_new(path: &Path, pristine: &BTreeSet<PathBuf>, new: &mut Vec<PathBuf>) -
 /// Stops berth, its containers and every unit that a test has made. The programs of containers first, because some do
 /// not end when asked.
 fn stop_all(new: &[PathBuf]) -> Result<()> {
-    let mut units = BTreeSet::from(["'berth@*'".to_owned(), "berthd.socket".into(), "berthd.service".into()]);
+    let mut units = BTreeSet::from([
+        "'berth@*'".to_owned(),
+        "'berth-pull@*'".into(),
+        "berth-pull.socket".into(),
+        "berthd.socket".into(),
+        "berthd.service".into(),
+    ]);
     for path in new {
         let is_unit = path.parent().is_some_and(|above| above.ends_with("system") || above.ends_with("transient"));
         let name = path.file_name().unwrap_or_default().to_string_lossy();

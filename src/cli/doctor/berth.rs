@@ -26,7 +26,8 @@ const UNIT_DIRECTORIES: [&str; 4] =
     ["/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 
 /// The units that berth consists of.
-const UNITS: [&str; 4] = ["berthd.service", "berthd.socket", "berth@.service", "berth.slice"];
+const UNITS: [&str; 6] =
+    ["berthd.service", "berthd.socket", "berth@.service", "berth.slice", "berth-pull.socket", "berth-pull@.service"];
 
 /// Where the launcher lies where no unit says it.
 const LAUNCHER_DIRECTORIES: [&str; 2] = ["/usr/libexec/berth", "/usr/local/libexec/berth"];

@@ -7,6 +7,8 @@
 mod berth;
 /// Control groups.
 mod cgroups;
+/// Fetching images.
+mod images;
 /// Isolators.
 mod isolators;
 /// The kernel.
@@ -96,6 +98,7 @@ pub fn run(cx: &Context, enabled: Option<&[String]>, out: &mut dyn Write) -> Res
     findings.extend(cgroups::examine(&host));
     findings.extend(isolators::examine(&host, enabled));
     findings.extend(traffic::examine(&host));
+    findings.extend(images::examine(&host));
     findings.extend(storage::examine(&host));
     let well = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
     if cx.json {

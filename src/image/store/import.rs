@@ -50,6 +50,22 @@ impl Store {
         self.import_as(source, source, progress)
     }
 
+    /// As [`Self::import`], where the source is another image now than `than`; none where it is the same.
+    ///
+    /// # Errors
+    /// As of [`Self::import`].
+    pub fn import_newer(
+        &self,
+        source: &Source,
+        than: &Digest,
+        progress: &dyn Progress,
+    ) -> Result<Option<Image>, Error> {
+        if Opened::open(source)?.digest == *than {
+            return Ok(None);
+        }
+        self.import(source, progress).map(Some)
+    }
+
     /// Imports under the name of one source what lies at another: what a registry's image was fetched to.
     ///
     /// # Errors

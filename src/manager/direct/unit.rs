@@ -62,6 +62,8 @@ pub enum Input {
         /// The main process, as the record has it.
         pid: Option<u32>,
     },
+    /// The start may take so long from now.
+    Extended(Duration),
     /// The launcher ended.
     LauncherEnded(Option<Exit>),
     /// The main process ended.
@@ -189,6 +191,7 @@ impl Machine {
             Input::Spawned { invocation, cgroup } => self.spawned(invocation, cgroup),
             Input::SpawnFailed(reason) => self.spawn_failed(now, reason),
             Input::Armed { pid, in_place } => self.armed(now, pid, in_place),
+            Input::Extended(by) => self.extended(now, by),
             Input::Adopted { invocation, cgroup, pid } => self.adopted(now, invocation, cgroup, pid),
             Input::LauncherEnded(exit) => self.launcher_ended(now, exit),
             Input::MainEnded(exit) => self.main_ended(now, exit),
@@ -317,6 +320,14 @@ impl Machine {
             return self.runs(now);
         }
         self.phase = Phase::Start { armed: true, ended: None };
+        Vec::new()
+    }
+
+    /// The start goes on: its deadline moves, and never nearer (systemd's `EXTEND_TIMEOUT_USEC=`).
+    fn extended(&mut self, now: Instant, by: Duration) -> Vec<Effect> {
+        if let (Phase::Start { .. }, Some(deadline)) = (self.phase, self.deadline) {
+            self.deadline = now.checked_add(by).map(|later| later.max(deadline));
+        }
         Vec::new()
     }
 
@@ -650,6 +661,21 @@ mod tests {
         obedient.up();
         obedient.feed([Input::Stop(2), Input::MainEnded(Some(Exit::Killed(3))), Input::Empty]);
         assert_eq!(obedient.state().2, "success", "it ended by the signal that it was sent");
+    }
+
+    #[test]
+    fn a_start_that_goes_on_has_more_time() {
+        let mut bench = Bench::new(|s| s.start_timeout = Some(Duration::from_secs(10)));
+        bench.feed([Input::Start(1), spawned(), Input::Extended(Duration::from_secs(60))]);
+        assert_eq!(bench.unit.deadline(), Some(bench.now + Duration::from_secs(60)));
+        bench.feed([Input::Extended(Duration::from_secs(5))]);
+        assert_eq!(bench.unit.deadline(), Some(bench.now + Duration::from_secs(60)), "it never gets less");
+        bench.feed([ARMED, Input::LauncherEnded(Some(Exit::Exited(0))), Input::Extended(Duration::from_secs(60))]);
+        assert_eq!(bench.unit.deadline(), None, "what runs has no deadline");
+        bench.feed([Input::Stop(2)]);
+        let stop = bench.unit.deadline();
+        bench.feed([Input::Extended(Duration::from_secs(600))]);
+        assert_eq!(bench.unit.deadline(), stop, "nor does a stop get more");
     }
 
     #[test]

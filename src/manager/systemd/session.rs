@@ -175,7 +175,7 @@ impl<'a> Session<'a> {
                 Order::ResetFailed(name) => heard(self.manager.reset_failed_unit(&name.unit()).await)?,
                 Order::KillMain(name) => heard(self.manager.kill_unit(&name.unit(), "main", libc::SIGKILL).await)?,
                 // systemd knows its processes itself.
-                Order::Armed { .. } | Order::Adopt { .. } => {}
+                Order::Armed { .. } | Order::Extend { .. } | Order::Adopt { .. } => {}
             }
             next = orders.try_recv().ok();
         }

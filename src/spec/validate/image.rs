@@ -9,7 +9,7 @@ use crate::{
 
 /// `[image]`.
 pub fn image(fragment: Option<ImageFragment>, report: &mut Report<'_>) -> Option<Image> {
-    let ImageFragment { source, read_only, writable } = fragment?;
+    let ImageFragment { source, read_only, writable, pull } = fragment?;
     let Some(source) = source else {
         report.error(
             "image",
@@ -34,7 +34,11 @@ pub fn image(fragment: Option<ImageFragment>, report: &mut Report<'_>) -> Option
         let complaint = Complaint::new("an image is shared and cannot be changed; only a `rootfs:` is `writable`");
         report.error("image.writable", complaint.help("leave it out: changes go to a directory of the run's own"));
     }
-    Some(Image { source, read_only, writable })
+    if pull.is_some() && matches!(source, Source::Rootfs { .. }) {
+        let complaint = Complaint::new("a directory is used as it is; there is nothing to pull");
+        report.error("image.pull", complaint.help("leave it out"));
+    }
+    Some(Image { source, read_only, writable, pull: pull.unwrap_or_default() })
 }
 
 /// What the container calls itself: the kernel takes 64 bytes, and names of hosts have a form (hostname(7)).

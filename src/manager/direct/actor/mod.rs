@@ -165,6 +165,7 @@ impl Actor {
         match order {
             Order::Apply(batch) => self.apply(batch),
             Order::Armed { name, invocation, process } => self.armed(&name, &invocation, process),
+            Order::Extend { name, by } => self.feed_quietly(&name, Input::Extended(by)),
             Order::Adopt { name, invocation, process, settings } => self.adopt(&name, invocation, process, *settings),
             Order::ResetFailed(name) => self.feed(&name, Input::ResetFailed),
             Order::KillMain(name) => self.kill_main(&name),
