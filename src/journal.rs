@@ -38,6 +38,14 @@ pub enum Event {
     HandleConflict,
     /// A container has more of the disk than it may, and is ended for it.
     DiskLimit,
+    /// A source is another image than the one that a container runs with.
+    ImagePending,
+    /// A container moved to another image.
+    ImageUpdated,
+    /// A container was brought back to the image that it had, since another one failed.
+    ImageRolledBack,
+    /// Images that nothing uses were removed.
+    ImagesRemoved,
     /// A start has brought an image from its registry.
     ImagePulled,
     /// A start has an image that could not be compared with what its source has now.
@@ -46,7 +54,7 @@ pub enum Event {
 
 impl Event {
     /// All of them, for the catalog's test.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Started,
         Self::Stopped,
         Self::Exited,
@@ -63,6 +71,10 @@ impl Event {
         Self::ReloadRejected,
         Self::HandleConflict,
         Self::DiskLimit,
+        Self::ImagePending,
+        Self::ImageUpdated,
+        Self::ImageRolledBack,
+        Self::ImagesRemoved,
         Self::ImagePulled,
         Self::ImageUnchecked,
     ];
@@ -87,6 +99,10 @@ impl Event {
             Self::ReloadRejected => "98b4b152da744cddae3de7046700b69c",
             Self::HandleConflict => "e62b6c459f1b483db6fd70f85ac455fe",
             Self::DiskLimit => "8bc404bfb5d74eee950504d500c3cc96",
+            Self::ImagePending => "17b1c01a51864b3187a5127f8db9e638",
+            Self::ImageUpdated => "8fc8717038d240b3a77ef4419fe088da",
+            Self::ImageRolledBack => "fb2a134a32694b4fb5c2d65b689f0f29",
+            Self::ImagesRemoved => "d4f490c274244aa6a3a54e5d83797beb",
             Self::ImagePulled => "54743a7c71ff4af7a626eabbab7848d5",
             Self::ImageUnchecked => "16834127f749438cb7af79f19640f129",
         }
@@ -103,6 +119,14 @@ impl Event {
             | Self::ReloadRejected
             | Self::DiskLimit => tracing::Level::ERROR,
             Self::ManagerAway | Self::Restarting | Self::HandleConflict | Self::ImageUnchecked => tracing::Level::WARN,
+            Self::FailedToStart | Self::Failed | Self::SpecInvalid | Self::RecordDamaged | Self::ReloadRejected => {
+                tracing::Level::ERROR
+            }
+            Self::ManagerAway
+            | Self::Restarting
+            | Self::HandleConflict
+            | Self::ImageRolledBack
+            | Self::ImageUnchecked => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }
     }
