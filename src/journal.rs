@@ -118,10 +118,6 @@ impl Event {
             | Self::RecordDamaged
             | Self::ReloadRejected
             | Self::DiskLimit => tracing::Level::ERROR,
-            Self::ManagerAway | Self::Restarting | Self::HandleConflict | Self::ImageUnchecked => tracing::Level::WARN,
-            Self::FailedToStart | Self::Failed | Self::SpecInvalid | Self::RecordDamaged | Self::ReloadRejected => {
-                tracing::Level::ERROR
-            }
             Self::ManagerAway
             | Self::Restarting
             | Self::HandleConflict
