@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::{fs::symlink, net::UnixStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -61,7 +61,8 @@ impl Host {
         command.arg("--root").arg(self.root.path()).args(["--manager", "direct"]);
         command.env_remove("JOURNAL_STREAM").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.berthd = Some(command.spawn().unwrap());
-        until("berthd does not come up", || self.ctl(&["list"]).status.success());
+        let socket = self.root.path().join("run/berth/berthd.sock");
+        until("berthd does not come up", || UnixStream::connect(&socket).is_ok());
     }
 
     /// As nobody could prepare for.
