@@ -26,6 +26,8 @@ pub(crate) mod filesystem_linux;
 mod filesystem_shared;
 /// `linux/capabilities`.
 mod linux_capabilities;
+/// `linux/nnp`.
+mod linux_nnp;
 /// `namespaces/ipc`.
 mod namespaces_ipc;
 /// `namespaces/pid`.
@@ -48,6 +50,7 @@ pub const ORDER: &[&dyn Isolator] = &[
     &docker_runtime::DockerRuntime,
     &cgroups_net_cls::CgroupsNetCls,
     &linux_capabilities::LinuxCapabilities,
+    &linux_nnp::LinuxNnp,
     &posix_rlimits::PosixRlimits,
     &namespaces_ipc::NamespacesIpc,
     &namespaces_pid::NamespacesPid,

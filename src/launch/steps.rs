@@ -92,6 +92,7 @@ pub(super) fn apply(action: &Action, plan: &Plan, peers: &mut bind::Peers) -> Re
         }
         Action::ChangeDirectory { path } => change_directory(path.as_deref().or(plan.sandbox.as_deref())),
         Action::SetCapabilities(sets) => capabilities::set(sets),
+        Action::SetNoNewPrivileges => set_no_new_privileges(),
     }
 }
 
@@ -159,6 +160,12 @@ fn deny_user_namespaces() -> Result<(), Failure> {
         let cure = "the kernel needs CONFIG_SECCOMP_FILTER, and the launcher CAP_SYS_ADMIN";
         failure(Stage::Confine, "filter system calls that make user namespaces", None, &error, cure)
     })
+}
+
+/// No privileges by execve(2).
+fn set_no_new_privileges() -> Result<(), Failure> {
+    nix::sys::prctl::set_no_new_privs()
+        .map_err(|errno| failure(Stage::Confine, "give up new privileges", None, &errno.into(), "please report it"))
 }
 
 /// Groups first and the user last: without root's uid nothing else can be set. Root's too are set, since what the

@@ -114,6 +114,8 @@ pub enum Action {
         /// Absolute; none is the sandbox.
         path: Option<PathBuf>,
     },
+    /// Whatever is executed from here on gives no privileges (prctl(2), `PR_SET_NO_NEW_PRIVS`).
+    SetNoNewPrivileges,
     /// capset(2), after the bounding set was cut and before the ambient set is raised (capabilities(7)).
     SetCapabilities(CapabilitySets),
 }

@@ -55,6 +55,8 @@ pub struct Fragment {
     pub network: Option<NetworkFragment>,
     /// What of root's power it has.
     pub capabilities: Option<CapabilitiesFragment>,
+    /// Whether nothing that it executes gives it privileges. Defaults to true where the isolator is enabled.
+    pub no_new_privileges: Option<bool>,
     /// Resource limits, by name. Defaults to what the service manager gives.
     pub rlimits: Option<BTreeMap<String, RlimitWord>>,
     /// What the service manager decides.

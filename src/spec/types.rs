@@ -49,6 +49,10 @@ pub struct Spec {
     /// What of root's power it has. Without a word on it left out, so that older specs keep their digest.
     #[serde(default, skip_serializing_if = "Capabilities::is_unset")]
     pub capabilities: Capabilities,
+    /// Whether nothing that it executes gives it privileges. Defaults to true where `linux/nnp` is enabled. Unset it is
+    /// left out, so that older specs keep their digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_new_privileges: Option<bool>,
     /// Resource limits. Without one left out, so that older specs keep their digest.
     #[serde(default, skip_serializing_if = "Rlimits::is_empty")]
     pub rlimits: Rlimits,

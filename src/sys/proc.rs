@@ -74,6 +74,12 @@ fn mask(text: &str, name: &str) -> Option<u64> {
     u64::from_str_radix(field(text, name)?.trim(), 16).ok()
 }
 
+/// Whether nothing that a process executes gives it privileges, by the text of its `/proc/PID/status`.
+#[must_use]
+pub fn no_new_privileges(text: &str) -> Option<bool> {
+    Some(field(text, "NoNewPrivs")?.trim() == "1")
+}
+
 /// A limit in the text of `/proc/PID/limits` (proc_pid_limits(5)), by its title: `SOFT:HARD`, one word where both are the
 /// same. The columns are of fixed width, since titles have spaces.
 #[must_use]

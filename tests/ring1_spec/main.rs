@@ -21,12 +21,13 @@ use berth::{
 };
 
 /// Isolators that the tests know.
-pub const ISOLATORS: [&str; 11] = [
+pub const ISOLATORS: [&str; 12] = [
     "cgroups/net_cls",
     "docker/runtime",
     "filesystem/linux",
     "filesystem/shared",
     "linux/capabilities",
+    "linux/nnp",
     "posix/rlimits",
     "namespaces/pid",
     "namespaces/ipc",

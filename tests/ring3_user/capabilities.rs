@@ -11,6 +11,7 @@ pub const TRIALS: &[Test] = &[
     ("root_has_the_oci_default_and_a_user_nothing", root_has_the_oci_default_and_a_user_nothing),
     ("a_user_binds_port_80_only_with_the_capability", a_user_binds_port_80_only_with_the_capability),
     ("a_bounding_set_holds_for_set_user_id_programs", a_bounding_set_holds_for_set_user_id_programs),
+    ("what_is_executed_gives_nothing_unless_asked", what_is_executed_gives_nothing_unless_asked),
     ("an_edit_of_capabilities_restarts", an_edit_of_capabilities_restarts),
     ("a_capability_that_the_unit_lacks_fails_the_start", a_capability_that_the_unit_lacks_fails_the_start),
     ("the_ceiling_is_the_administrators", the_ceiling_is_the_administrators),
@@ -106,7 +107,8 @@ fn a_user_binds_port_80_only_with_the_capability(suite: Suite) {
 fn a_bounding_set_holds_for_set_user_id_programs(suite: Suite) {
     let host = Berth::shared(suite);
     host.ok("cp /bin/cat /srv/root-cat && chmod 4755 /srv/root-cat");
-    let toml = "command = [\"/srv/root-cat\", \"/proc/self/status\"]\nuser = \"nobody\"\n";
+    let toml = "command = [\"/srv/root-cat\", \"/proc/self/status\"]\nuser = \"nobody\"\n\
+                no_new_privileges = false\n";
     for (name, more, mask) in [
         ("suid-default", "", "00000000a80425fb"),
         ("suid-none", "[capabilities]\nbounding = []\n", "0000000000000000"),
@@ -118,6 +120,22 @@ fn a_bounding_set_holds_for_set_user_id_programs(suite: Suite) {
             assert!(said.contains(&format!("{set}:\t{mask}")), "{name} {set}: {said}");
         }
     }
+}
+
+fn what_is_executed_gives_nothing_unless_asked(suite: Suite) {
+    let host = Berth::shared(suite);
+    host.ok("cp /bin/cat /srv/suid-cat && chmod 4755 /srv/suid-cat");
+    let script = "command = \"/srv/suid-cat /proc/self/status; exec sleep infinity\"\nuser = \"nobody\"\n";
+    host.run("nnp", script);
+    let said = host.wait_said("nnp", "NoNewPrivs:");
+    assert!(said.contains("Uid:\t65534\t65534\t65534\t65534") && said.contains("NoNewPrivs:\t1"), "{said}");
+    let state = host.container("nnp").unwrap();
+    let ours = state["isolators"].as_array().unwrap().iter().find(|isolator| isolator["name"] == "linux/nnp").unwrap();
+    assert_eq!(ours["detail"], "no new privileges", "{state}");
+    assert!(host.ok("berthctl exec nnp -- grep NoNewPrivs /proc/self/status").ends_with('1'));
+    // An edit restarts it.
+    host.drop_spec("nnp", &format!("no_new_privileges = false\n{script}"));
+    host.wait_said("nnp", "Uid:\t65534\t0\t0\t0");
 }
 
 fn an_edit_of_capabilities_restarts(suite: Suite) {

@@ -56,6 +56,7 @@ fn berthd_says_how_it_is(suite: Suite) {
         "filesystem/linux",
         "docker/runtime",
         "linux/capabilities",
+        "linux/nnp",
         "posix/rlimits",
         "namespaces/ipc",
         "namespaces/pid",

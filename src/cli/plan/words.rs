@@ -150,6 +150,7 @@ fn action(action: &Action) -> Deed {
         Action::SetUmask { mask } => format!("sets umask {mask:04o}"),
         Action::ChangeDirectory { path: Some(path) } => format!("changes to {}", path.display()),
         Action::ChangeDirectory { path: None } => "changes to the sandbox".to_owned(),
+        Action::SetNoNewPrivileges => "gets no privileges from what it executes".to_owned(),
         Action::SetCapabilities(sets) => return Deed::new("limits its capabilities").with(capabilities(sets)),
     })
 }

@@ -125,6 +125,9 @@ impl Tree {
             Kind::Block if self.makes_devices(entry) => {
                 self.special(&path, &above, &name, entry, FileType::BlockDevice)
             }
+            Kind::Char | Kind::Block if self.devices == Devices::Refuse => {
+                Err(io::Error::other("it is a device node, and berthd.toml refuses those (images.devices)"))
+            }
             Kind::Char | Kind::Block | Kind::Other => Ok(()),
         }
     }

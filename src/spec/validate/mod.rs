@@ -90,6 +90,7 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         namespaces,
         network: network(fragment.network.unwrap_or_default(), draft.primary_handle, &mut report),
         capabilities: capabilities::capabilities(fragment.capabilities.unwrap_or_default(), &mut report),
+        no_new_privileges: fragment.no_new_privileges,
         rlimits: rlimits::rlimits(fragment.rlimits.unwrap_or_default(), &mut report),
         service,
     };
