@@ -94,15 +94,16 @@ impl Host {
 
     /// Starts a container; what it tells.
     fn word(&self, name: &str) -> String {
+        let path = self.root.path().join(format!("var/log/berth/{name}.log"));
+        // What an earlier start has said.
+        let _ = fs::remove_file(&path);
         let out = self.ctl(&["start", name]);
         assert!(out.status.success(), "{}\n{}", said(&out), self.log());
-        let path = self.root.path().join(format!("var/log/berth/{name}.log"));
         let mut told = String::new();
         until("it tells nothing", || {
             told = fs::read_to_string(&path).unwrap_or_default().lines().last().unwrap_or_default().to_owned();
             !told.is_empty()
         });
-        let _ = fs::remove_file(path);
         assert!(self.ctl(&["stop", name]).status.success());
         told
     }
