@@ -32,6 +32,8 @@ mod identity;
 mod image;
 #[path = "ring3_user/isolation.rs"]
 mod isolation;
+#[path = "ring3_user/mesos.rs"]
+mod mesos;
 #[path = "ring3_user/native.rs"]
 mod native;
 #[path = "ring3_user/refusals.rs"]
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         refusals::TRIALS,
         isolation::TRIALS,
         image::TRIALS,
+        mesos::TRIALS,
         volumes::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
