@@ -308,7 +308,7 @@ impl<'a> Worker<'a> {
             Ok(directory) => {
                 if is_last {
                     // It is not come back to: a long way down without branches takes no memory.
-                    self.frames.pop();
+                    self.left = self.frames.pop().and_then(|done| done.directory);
                 }
                 let job = Tree { directory, excluded };
                 if !self.names.is_empty() && self.walk.wants() { self.walk.give(job) } else { self.enter(job) }
