@@ -18,6 +18,8 @@ mod boots;
 mod capabilities;
 #[path = "ring3_user/daemon.rs"]
 mod daemon;
+#[path = "ring3_user/disk.rs"]
+mod disk;
 #[path = "ring3_user/ends.rs"]
 mod ends;
 #[path = "ring3_user/exec.rs"]
@@ -40,6 +42,8 @@ mod native;
 mod refusals;
 #[path = "ring3_user/rlimits.rs"]
 mod rlimits;
+#[path = "ring3_user/update.rs"]
+mod update;
 #[path = "ring3_user/volumes.rs"]
 mod volumes;
 
@@ -57,10 +61,12 @@ fn main() -> ExitCode {
         isolation::TRIALS,
         image::TRIALS,
         mesos::TRIALS,
+        update::TRIALS,
         volumes::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
         rlimits::TRIALS,
+        disk::TRIALS,
         daemon::TRIALS,
         exec::TRIALS,
         fetch::TRIALS,
