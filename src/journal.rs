@@ -36,6 +36,14 @@ pub enum Event {
     ReloadRejected,
     /// Two have one handle, or somebody who is not berth has one of ours.
     HandleConflict,
+    /// A source is another image than the one that a container runs with.
+    ImagePending,
+    /// A container moved to another image.
+    ImageUpdated,
+    /// A container was brought back to the image that it had, since another one failed.
+    ImageRolledBack,
+    /// Images that nothing uses were removed.
+    ImagesRemoved,
     /// A start has brought an image from its registry.
     ImagePulled,
     /// A start has an image that could not be compared with what its source has now.
@@ -44,7 +52,7 @@ pub enum Event {
 
 impl Event {
     /// All of them, for the catalog's test.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::Started,
         Self::Stopped,
         Self::Exited,
@@ -60,6 +68,10 @@ impl Event {
         Self::RecordDamaged,
         Self::ReloadRejected,
         Self::HandleConflict,
+        Self::ImagePending,
+        Self::ImageUpdated,
+        Self::ImageRolledBack,
+        Self::ImagesRemoved,
         Self::ImagePulled,
         Self::ImageUnchecked,
     ];
@@ -83,6 +95,10 @@ impl Event {
             Self::RecordDamaged => "a6b23b5129344445afca5ff5cc6c197b",
             Self::ReloadRejected => "98b4b152da744cddae3de7046700b69c",
             Self::HandleConflict => "e62b6c459f1b483db6fd70f85ac455fe",
+            Self::ImagePending => "17b1c01a51864b3187a5127f8db9e638",
+            Self::ImageUpdated => "8fc8717038d240b3a77ef4419fe088da",
+            Self::ImageRolledBack => "fb2a134a32694b4fb5c2d65b689f0f29",
+            Self::ImagesRemoved => "d4f490c274244aa6a3a54e5d83797beb",
             Self::ImagePulled => "54743a7c71ff4af7a626eabbab7848d5",
             Self::ImageUnchecked => "16834127f749438cb7af79f19640f129",
         }
@@ -95,7 +111,11 @@ impl Event {
             Self::FailedToStart | Self::Failed | Self::SpecInvalid | Self::RecordDamaged | Self::ReloadRejected => {
                 tracing::Level::ERROR
             }
-            Self::ManagerAway | Self::Restarting | Self::HandleConflict | Self::ImageUnchecked => tracing::Level::WARN,
+            Self::ManagerAway
+            | Self::Restarting
+            | Self::HandleConflict
+            | Self::ImageRolledBack
+            | Self::ImageUnchecked => tracing::Level::WARN,
             _ => tracing::Level::INFO,
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{manager::Process, plan::Plan, spec::Name};
+use crate::{image::Digest, manager::Process, plan::Plan, spec::Name};
 
 /// Longest line either side accepts, in bytes; a plan of a thousand volumes is a tenth of it.
 pub const MAX_LINE: usize = 4 << 20;
@@ -47,8 +47,54 @@ pub enum Request {
         /// To whom.
         container: Name,
     },
+    /// `berthctl update|rollback`: move a container to another version of its image. Answered by [`Reply::Switched`] when
+    /// it is certain that it runs, and by [`Reply::Error`] when it has been taken back, or nothing was done. It goes on
+    /// where nobody waits for the answer any more.
+    Switch {
+        /// Which.
+        container: Name,
+        /// To what.
+        target: Target,
+        /// How long it must run to count as started, in milliseconds.
+        watch_ms: u64,
+    },
     /// Read configuration and specs again. Answered by [`Reply::Done`] or [`Reply::Error`].
     Reload,
+}
+
+/// A version of a container's image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// What its source is in the store now.
+    Present,
+    /// What it was started from before.
+    Former,
+}
+
+/// What came of a move to another version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switched {
+    /// What it had, if that is known.
+    pub from: Option<Digest>,
+    /// What it has.
+    pub to: Digest,
+    /// Since when.
+    pub how: How,
+}
+
+/// Since when a container has a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// It was so before: nothing was done.
+    Already,
+    /// From its next start on: it does not run, and was not started.
+    NextStart,
+    /// It runs with it.
+    Runs,
+    /// It has run with it, and ended as it should or was stopped.
+    Ended,
 }
 
 /// What an operator asks of a container.
@@ -93,6 +139,11 @@ pub enum Reply {
     },
     /// The record of the armed child is written: open the gate. To a process that enters: every isolator has it.
     Go,
+    /// The container was moved, or need not be.
+    Switched {
+        /// What came of it.
+        switched: Switched,
+    },
     /// Done.
     Done,
     /// Not done.

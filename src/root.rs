@@ -134,6 +134,12 @@ impl Root {
         self.durable().join("images")
     }
 
+    /// Which images containers have been started from: the ways back.
+    #[must_use]
+    pub fn versions(&self) -> PathBuf {
+        self.durable().join("versions")
+    }
+
     /// The log of a container under the direct manager.
     #[must_use]
     pub fn log(&self, name: &Name) -> PathBuf {

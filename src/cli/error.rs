@@ -49,6 +49,16 @@ pub enum CliError {
         /// The reason, whole.
         message: String,
     },
+    /// A container was not moved to another image.
+    #[error("cannot {verb} '{name}': {message}")]
+    Switch {
+        /// As the operator wrote it.
+        verb: &'static str,
+        /// Whose.
+        name: Name,
+        /// The reason, whole.
+        message: String,
+    },
     /// systemctl(1) failed and nobody knows more.
     #[error("systemctl ended with {0}; 'berthctl logs NAME' and 'journalctl -xe' may say why")]
     Systemctl(String),

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::{Config, Overrides},
     host::Host,
+    image::Source,
     isolators,
     plan::{Build, Plan, build},
     root::Root,
@@ -71,6 +72,14 @@ pub fn plan(cx: &Context, name: &Name) -> Result<Plan, CliError> {
     let enabled = isolators::enabled(&config, &host);
     build(Build { name, spec: &spec, host: &host, enabled: &enabled, config: &config })
         .map_err(|failure| CliError::Plan { name: name.clone(), message: phrase::failure(&failure) })
+}
+
+/// The source of a container's image, if its spec names one.
+///
+/// # Errors
+/// There is no such container, or its files are wrong.
+pub fn image_of(root: &Root, name: &Name) -> Result<Option<Source>, CliError> {
+    Ok(good(find(root, name)?)?.image.map(|image| image.source))
 }
 
 /// The isolators that are enabled: as berthd says, and where it does not run as it would find them.

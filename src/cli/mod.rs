@@ -45,6 +45,8 @@ pub mod reload;
 pub mod status;
 /// Colours and widths.
 pub mod style;
+/// `update`, `rollback`.
+pub mod update;
 
 use std::{
     io::{self, Write},
@@ -110,6 +112,10 @@ pub enum Verb {
     Stop(control::Names),
     /// Stop containers and start them again, with their present specs
     Restart(control::Names),
+    /// Move containers to what their images are now, and back at once where one does not start
+    Update(update::UpdateArgs),
+    /// Take containers back to the images that they had before
+    Rollback(update::RollbackArgs),
     /// Run a program in a running container, as root
     Exec(exec::ExecArgs),
     /// Show what a container has written
@@ -182,6 +188,8 @@ pub fn run(cx: &Context, verb: &Verb, out: &mut dyn Write) -> Result<Exit, CliEr
         Verb::Start(names) => control::run(cx, protocol::Verb::Start, names, out),
         Verb::Stop(names) => control::run(cx, protocol::Verb::Stop, names, out),
         Verb::Restart(names) => control::run(cx, protocol::Verb::Restart, names, out),
+        Verb::Update(args) => update::update(cx, args, out),
+        Verb::Rollback(args) => update::rollback(cx, args, out),
         Verb::Exec(args) => exec::run(cx, args),
         Verb::Logs(args) => logs::run(cx, args, out),
         Verb::Images => images::list(cx, out),

@@ -106,11 +106,25 @@ pub fn detail(container: &Container) -> String {
         ended(container).filter(|_| faulty || container.state == Lifecycle::Exited),
         masked(container),
         (!spec.pending.is_empty()).then(|| format!("pending: {}", spec.pending.join(", "))),
+        image(container),
         container.isolators.iter().find_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))),
         (container.restarts > 0).then(|| count(container.restarts, "restart")),
         (!spec.warnings.is_empty()).then(|| count(spec.warnings.len(), "warning")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// What is to be known of a container's image: what its next start takes, or does not.
+fn image(container: &Container) -> Option<String> {
+    let image = container.image.as_ref()?;
+    let pending = image.pending.as_ref().map(|digest| format!("pending: image {}", short(digest)));
+    pending.or_else(|| image.held_back.as_ref().map(|digest| format!("held back: image {}", short(digest))))
+}
+
+/// The first digits of a digest.
+pub fn short(digest: &str) -> &str {
+    let digits = digest.rsplit(':').next().unwrap_or(digest);
+    digits.get(..12).unwrap_or(digits)
 }
 
 /// By what a container is masked.

@@ -44,6 +44,7 @@ fn is_unwell(container: &Container) -> bool {
     matches!(container.state, Lifecycle::Failed | Lifecycle::Invalid | Lifecycle::Restarting)
         || !container.spec.errors.is_empty()
         || !container.spec.pending.is_empty()
+        || container.image.as_ref().is_some_and(|image| image.pending.is_some())
         || container.isolators.iter().any(|isolator| isolator.error.is_some())
 }
 
@@ -104,6 +105,7 @@ fn one(cx: &Context, known: &Known, container: &Container, out: &mut dyn Write) 
         let mut sheet = Sheet { cx, out };
         sheet.run(container)?;
         sheet.spec(container)?;
+        sheet.image(container)?;
         sheet.outcome(container)?;
         sheet.field("Logs", Some(format!("berthctl logs {}", container.name)))?;
     }
@@ -176,6 +178,21 @@ impl Sheet<'_> {
         self.field("Pending", pending)?;
         self.lines("Errors", spec.errors.iter().flat_map(|error| error.lines().map(str::to_owned)))?;
         self.lines("Warnings", spec.warnings.iter().flat_map(|warning| warning.lines().map(str::to_owned)))
+    }
+
+    /// The root that it runs with.
+    fn image(&mut self, container: &Container) -> Result<(), CliError> {
+        let Some(image) = &container.image else { return Ok(()) };
+        let name = &container.name;
+        let mut lines = vec![image.source.clone()];
+        lines.extend(image.digest.clone());
+        let line = |digest: &Option<String>, text: &dyn Fn(&str) -> String| digest.as_deref().map(text);
+        lines
+            .extend(line(&image.pending, &|digest| format!("pending: {digest}; 'berthctl update {name}' moves to it")));
+        let cure = format!("'berthctl update {name}' tries it again");
+        lines.extend(line(&image.held_back, &|digest| format!("held back: {digest}; {cure}")));
+        lines.extend(line(&image.former, &|digest| format!("former: {digest}; 'berthctl rollback {name}' goes back")));
+        self.lines("Image", lines)
     }
 
     /// How it ended, and why it did not start.

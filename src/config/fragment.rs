@@ -6,11 +6,12 @@ use serde::Deserialize;
 
 use super::{Insecure, Level, ManagerChoice, NetClsBackend};
 use crate::{
+    image::Devices,
     source::{Shape, keys},
     spec::{
         Bytes,
         fragment::{CapabilitiesFragment, Fragment},
-        words::{Half, Ranges, Timespan, choice, optional},
+        words::{Half, MarkWord, Ranges, Timespan, choice, optional},
     },
 };
 
@@ -81,8 +82,42 @@ pub struct ImagesFragment {
     pub stall_timeout: Option<Timespan>,
     /// Files of credentials. Defaults to berth's own, docker's and podman's.
     pub auth_files: Option<Vec<PathBuf>>,
+    /// What becomes of device nodes. Defaults to `skip`.
+    #[serde(default, deserialize_with = "choice")]
+    pub devices: Option<Devices>,
+    /// What an image may take. Defaults to much.
+    pub limits: Option<LimitsFragment>,
+    /// When images that nothing uses are removed. Defaults to never.
+    pub gc: Option<GcFragment>,
     /// What is special about registries. Defaults to nothing.
     pub registry: Option<Vec<RegistryFragment>>,
+}
+
+/// `[images.limits]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct LimitsFragment {
+    /// Bytes that its layers unpack to. Defaults to `64GiB`.
+    #[serde(default, deserialize_with = "optional")]
+    pub size: Option<Bytes>,
+    /// Entries that they have. Defaults to 4,000,000.
+    pub entries: Option<u64>,
+    /// How many times as large as its blob a layer is. Defaults to any.
+    pub ratio: Option<u64>,
+}
+
+/// `[images.gc]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct GcFragment {
+    /// How long an image may be unused. Defaults to `infinity`.
+    pub max_age: Option<Timespan>,
+    /// How much there may be. Defaults to any.
+    pub high_water: Option<MarkWord>,
+    /// How much is left then. Defaults to nine tenths of `high_water`.
+    pub low_water: Option<MarkWord>,
+    /// How often it is looked. Defaults to `1h`.
+    pub interval: Option<Timespan>,
 }
 
 /// `[[images.registry]]`.
@@ -135,6 +170,8 @@ impl Shape for ConfigFragment {
             ("net_cls", keys::<NetClsFragment>()),
             ("capabilities", keys::<CapabilitiesFragment>()),
             ("images", keys::<ImagesFragment>()),
+            ("images.limits", keys::<LimitsFragment>()),
+            ("images.gc", keys::<GcFragment>()),
             ("images.registry", keys::<RegistryFragment>()),
             ("sandbox", keys::<SandboxFragment>()),
             ("statistics", keys::<StatisticsFragment>()),

@@ -10,7 +10,7 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use fragment::ConfigFragment;
-pub use images::{ImagesConfig, Insecure, RegistryConfig};
+pub use images::{GcConfig, ImagesConfig, Insecure, LimitsConfig, RegistryConfig};
 
 use crate::spec::{Bytes, Capabilities, Defaults, words::Timespan};
 
@@ -30,7 +30,7 @@ pub struct Config {
     pub net_cls: NetClsConfig,
     /// What specs get of capabilities that say nothing of them; `bounding` is the ceiling of all.
     pub capabilities: Capabilities,
-    /// Where images are fetched from, and as whom.
+    /// Where images are fetched from, and as whom; how far they are trusted; how long they are kept.
     pub images: ImagesConfig,
     /// How long sandboxes are kept.
     pub sandbox: SandboxConfig,

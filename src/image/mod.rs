@@ -13,6 +13,7 @@ mod reference;
 mod source;
 mod store;
 mod unpack;
+mod uses;
 
 use std::path::PathBuf;
 
@@ -23,8 +24,11 @@ pub use digest::{Digest, DigestError};
 pub use error::Error;
 pub use reference::Reference;
 pub use source::{Source, SourceError};
-pub use store::{Hold, InUse, LayerFacts, Progress, Removed, Store, Tag, Version};
+pub use store::{Hold, InUse, LayerFacts, Mark, Progress, Removed, Rule, Store, Tag, Version};
 pub use unpack::{Devices, Limits};
+pub use uses::in_use;
+
+pub(crate) use store::write_durably;
 
 /// An image that is here, ready to be a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

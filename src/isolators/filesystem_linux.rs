@@ -16,8 +16,8 @@ use crate::{
     observe::ContainerStatus,
     plan::{Action, Base, EtcFile, Namespace, Phase, Plan, Source, Step, Top},
     protocol::{Failure, Stage},
-    spec::{Image, MachineId, Pull, Spec, VolumeSource},
-    state::sandbox,
+    spec::{Image, MachineId, Name, Pull, Spec, VolumeSource},
+    state::{Versions, sandbox},
     sys::mount,
 };
 
@@ -145,7 +145,7 @@ pub struct Found {
 /// # Errors
 /// It is not here.
 pub fn find_source(host: &Host, source: &image::Source, pull: Pull) -> Result<Found, Failure> {
-    let found = find(host, &Image { source: source.clone(), read_only: true, writable: false, pull })?;
+    let found = find(host, None, &Image { source: source.clone(), read_only: true, writable: false, pull })?;
     check_layers(&found.layers).map(|()| found)
 }
 
@@ -175,11 +175,12 @@ impl Found {
     }
 }
 
-/// Finds an image. Reads only.
+/// Finds an image: that of a container, which may have been moved or taken back to another version, or that of a volume.
+/// Reads only.
 ///
 /// # Errors
 /// It is not here.
-pub fn find(host: &Host, image: &Image) -> Result<Found, Failure> {
+pub fn find(host: &Host, name: Option<&Name>, image: &Image) -> Result<Found, Failure> {
     let fail = |errno, path: Option<&Path>, message| Failure {
         stage: Stage::Mounts,
         errno,
@@ -188,7 +189,8 @@ pub fn find(host: &Host, image: &Image) -> Result<Found, Failure> {
     };
     let source = &image.source;
     let image::Source::Rootfs { dir } = source else {
-        let found = image::Store::open(&host.root).find(source);
+        let store = image::Store::open(&host.root);
+        let found = kept(&store, host, name, source).transpose().unwrap_or_else(|| store.find(source));
         let found = found.map_err(|error| fail(None, None, error.to_string()))?;
         let missing = || {
             let why = match image.pull {
@@ -216,6 +218,20 @@ pub fn find(host: &Host, image: &Image) -> Result<Found, Failure> {
             Err(fail(error.raw_os_error(), Some(dir), message))
         }
     }
+}
+
+/// The version that a container has been moved to or taken back to, whatever its source is now.
+fn kept(
+    store: &image::Store,
+    host: &Host,
+    name: Option<&Name>,
+    source: &image::Source,
+) -> Result<Option<Option<image::Image>>, image::Error> {
+    // What is damaged was told when berthd came, and is as if it were not there.
+    let versions = name.and_then(|name| Versions::read(&host.root, name).unwrap_or_default());
+    let Some(versions) = versions else { return Ok(None) };
+    let present = store.tag(source)?.map(|tag| tag.current.digest);
+    Ok(versions.prescribed(source, present.as_ref()).map(|version| store.image_of(source, version)))
 }
 
 /// Whether two specs have the same root.

@@ -116,7 +116,9 @@ fn ask(session: &mut Session<'_>, heard: &mut Instant) -> Result<Plan, Setback> 
             }
             Reply::Refused { failure } => return Err(Setback::Final(failure)),
             Reply::Error { message } => return Err(setback(io::Error::other(message))),
-            Reply::Go | Reply::Done | Reply::Enter { .. } => return Err(setback(io::ErrorKind::InvalidData.into())),
+            Reply::Go | Reply::Done | Reply::Enter { .. } | Reply::Switched { .. } => {
+                return Err(setback(io::ErrorKind::InvalidData.into()));
+            }
         }
     }
 }

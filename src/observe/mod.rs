@@ -99,6 +99,15 @@ pub struct ImageStatus {
     /// Of its manifest: which one it is. A directory has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// Which one the source is now, where that is another one that the next start takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<String>,
+    /// Which one it can go back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<String>,
+    /// Which one it was taken back from: starts do not take it, though the source is this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<String>,
     /// What its program listens on, as whoever made it says: `80/tcp`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exposed_ports: Vec<String>,
@@ -240,6 +249,9 @@ mod tests {
             image: Some(ImageStatus {
                 source: String::new(),
                 digest: text(),
+                pending: text(),
+                former: text(),
+                held_back: text(),
                 exposed_ports: vec![String::new()],
                 labels: BTreeMap::from([(String::new(), String::new())]),
             }),

@@ -47,7 +47,7 @@ pub struct Build<'a> {
 /// # Errors
 /// The first thing that the spec asks and that this host cannot give.
 pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
-    let found = from.spec.image.as_ref().map(|image| find(from.host, image)).transpose()?;
+    let found = from.spec.image.as_ref().map(|image| find(from.host, Some(from.name), image)).transpose()?;
     let account = account(from, found.as_ref())?;
     let nothing = image::Config::default();
     let says = found.as_ref().map_or(&nothing, |found| &found.config);

@@ -131,7 +131,7 @@ fn fetch_here(
         (Fetched::Unchanged, None) => Err(local("berth-pull has compared with what is not here")),
         (Fetched::Image { .. }, _) => {
             let layout = Source::Oci { dir: directory.to_owned(), tag: None };
-            let image = Store::open(order.root).import_as(source, &layout, progress);
+            let image = Store::open(order.root).with_limits(order.config.limits()).import_as(source, &layout, progress);
             let image = image.map(Obtained::Fetched).map_err(|error| local(crate::error::chain(&error)));
             // What the store refuses it will refuse again: fetched anew it may be better.
             image.inspect_err(|_| drop(fs::remove_dir_all(directory)))

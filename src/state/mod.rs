@@ -9,6 +9,8 @@ pub mod ledger;
 pub mod sandbox;
 /// The files.
 mod store;
+/// Which images containers have been started from.
+pub mod versions;
 
 use std::path::PathBuf;
 
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use ledger::Ledger;
 pub use store::{Damaged, Store, write_atomically};
+pub use versions::Versions;
 
 use crate::{
     manager::{Exit, Process},

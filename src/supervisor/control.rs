@@ -62,6 +62,7 @@ impl Supervisor {
         *self.rejected.borrow_mut() = result.clone().err();
         self.reloaded.notify_one();
         self.measured.notify_one();
+        self.imported.notify_one();
         self.enroll();
         self.reconcile_all();
         notify(&[sd_notify::NotifyState::Ready]);

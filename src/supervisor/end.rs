@@ -70,6 +70,7 @@ impl Supervisor {
             *slot.record.borrow_mut() = Record::new(slot.name.clone(), &self.host.boot_id);
             *slot.applied.borrow_mut() = None;
         } else {
+            self.forget_versions(slot);
             self.slots.borrow_mut().remove(&slot.name);
         }
         self.collect.notify_one();

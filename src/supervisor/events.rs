@@ -59,6 +59,7 @@ impl Supervisor {
         }
         self.synced.set(true);
         self.reconcile_all();
+        self.slots.borrow().values().for_each(|slot| slot.news.notify_one());
         // Behind whatever that ordered, so that it is answered when all of it is in force.
         self.manager.order(Order::Apply(manager::Batch::default()));
     }
@@ -77,6 +78,7 @@ impl Supervisor {
             // The operator may have gone.
             let _ = waiter.send(result);
         }
+        slot.news.notify_one();
         self.reconcile(name);
     }
 

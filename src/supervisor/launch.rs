@@ -14,7 +14,7 @@ use crate::{
     protocol::{Failure, Reply, Report, Stage},
     pull::{End, Means, Watch},
     spec::{self, Name, Outcome, Pull, Spec},
-    state::{Record, Run, Store, sandbox},
+    state::{Record, Run, Store, Versions, sandbox},
 };
 
 /// How often a launcher that waits is told so.
@@ -36,6 +36,7 @@ impl<'a> Launching<'a> {
 impl Drop for Launching<'_> {
     fn drop(&mut self) {
         self.0.launching.set(false);
+        self.0.news.notify_one();
     }
 }
 
@@ -202,7 +203,7 @@ impl Supervisor {
     }
 
     /// The child of a launcher waits at the gate.
-    fn armed(&self, slot: &Slot, invocation: &str, pid: u32) -> io::Result<()> {
+    fn armed(self: &Rc<Self>, slot: &Rc<Slot>, invocation: &str, pid: u32) -> io::Result<()> {
         let process = self.process(pid)?;
         let mut record = slot.record.borrow().clone();
         if let Some(run) = record.run.as_mut().filter(|run| run.invocation == invocation) {
@@ -211,6 +212,7 @@ impl Supervisor {
         record.failure = None;
         self.keep(slot, record);
         self.measured.notify_one();
+        self.note_version_later(slot);
         let (name, invocation) = (slot.name.clone(), invocation.to_owned());
         self.manager.order(Order::Armed { name, invocation, process });
         Ok(())
@@ -312,6 +314,10 @@ impl Task {
 
     /// Has one image here.
     fn bring(&self, source: &Source, pull: Pull) -> Result<Option<image::Hold>, Failure> {
+        if self.is_kept(source)? {
+            let hold = image::Store::open(&self.host.root).hold();
+            return hold.map(Some).map_err(|error| prepare_failure(error.to_string()));
+        }
         let provide = Provide {
             name: &self.name,
             source,
@@ -323,6 +329,15 @@ impl Task {
             watch: &self.watch,
         };
         provide.run().map_err(prepare_failure)
+    }
+
+    /// Whether the container has been moved to a version of its image, or taken back to one: then it is not asked what
+    /// the source is now.
+    fn is_kept(&self, source: &Source) -> Result<bool, Failure> {
+        let Some(versions) = Versions::read(&self.host.root, &self.name).unwrap_or_default() else { return Ok(false) };
+        let tag = image::Store::open(&self.host.root).tag(source);
+        let present = tag.map_err(|error| prepare_failure(error.to_string()))?.map(|tag| tag.current.digest);
+        Ok(versions.prescribed(source, present.as_ref()).is_some())
     }
 
     /// The record first, then the sandbox, then the isolators down their order.

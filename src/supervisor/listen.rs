@@ -8,6 +8,7 @@ use std::{
     },
     path::Path,
     rc::Rc,
+    time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -154,6 +155,14 @@ async fn answer(supervisor: Rc<Supervisor>, peer: &mut Peer, request: Request) -
                 Err(message) => Reply::Error { message },
             };
             // Who hears of the deed and looks at the state file finds it there.
+            super::publish::write(&supervisor);
+            peer.say(&reply).await
+        }
+        Request::Switch { container, target, watch_ms } => {
+            let reply = match supervisor.switch(&container, target, Duration::from_millis(watch_ms)).await {
+                Ok(switched) => Reply::Switched { switched },
+                Err(message) => Reply::Error { message },
+            };
             super::publish::write(&supervisor);
             peer.say(&reply).await
         }

@@ -13,6 +13,8 @@ mod end;
 mod enter;
 /// What the manager says.
 mod events;
+/// Images that nothing uses.
+mod gc;
 /// A start, seen from berthd.
 mod launch;
 /// The socket.
@@ -31,6 +33,12 @@ mod reconcile;
 mod settings;
 /// One container.
 mod slot;
+/// Moving to another version of an image, and back.
+mod switch;
+/// What sources of images are now.
+mod tags;
+/// The images that containers were started from.
+mod versions;
 /// Changes of files.
 mod watch;
 
@@ -48,6 +56,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::{
     config::{Config, ManagerChoice, Overrides},
     host::Host,
+    image::{Digest, Source},
     isolators::{self, Container, Isolator, ORDER, Shared, Sweep},
     journal,
     manager::{self, Kind, Order, Process, ServiceManager},
@@ -115,6 +124,10 @@ pub struct Supervisor {
     measured: Notify,
     /// The configuration was read again.
     reloaded: Notify,
+    /// What sources of images are in the store.
+    tags: RefCell<BTreeMap<Source, Digest>>,
+    /// There is something new in the store, or in what is to be removed from it.
+    imported: Notify,
 }
 
 /// berthd cannot begin.
@@ -153,12 +166,16 @@ pub async fn run(setup: Setup, config: Config) -> Result<(), StartError> {
     let _ = std::fs::create_dir_all(root.containers(crate::root::Layer::Run));
     let supervisor = Rc::new(Supervisor::new(setup, config, store, events));
     supervisor.remember(records, &damaged);
+    supervisor.remember_versions();
     supervisor.recover_isolators();
     supervisor.read_files(&watch);
+    supervisor.resume_versions();
     tokio::task::spawn_local(process::be_ready_at_last(Rc::clone(&supervisor)));
     tokio::task::spawn_local(publish::serve(Rc::clone(&supervisor)));
     tokio::task::spawn_local(end::collect_sandboxes(Rc::clone(&supervisor)));
     tokio::task::spawn_local(measure::serve(Rc::clone(&supervisor)));
+    tokio::task::spawn_local(tags::watch(Rc::clone(&supervisor)));
+    tokio::task::spawn_local(gc::serve(Rc::clone(&supervisor)));
     supervisor.changed.notify_one();
 
     let (mut hangup, mut terminate, mut interrupt) =
@@ -222,6 +239,8 @@ impl Supervisor {
             settled: Notify::new(),
             measured: Notify::new(),
             reloaded: Notify::new(),
+            tags: RefCell::default(),
+            imported: Notify::new(),
         }
     }
 

@@ -42,7 +42,7 @@ impl Provide<'_> {
     /// # Errors
     /// One line for people: it cannot be had and must be, or the store cannot be used.
     pub fn run(&self) -> Result<Option<Hold>, String> {
-        let store = Store::open(self.root);
+        let store = Store::open(self.root).with_limits(self.config.limits());
         match self.source {
             Source::Rootfs { .. } => Ok(None),
             Source::Docker(reference) => self.of_registry(&store, reference).map(Some),

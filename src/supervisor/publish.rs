@@ -132,15 +132,28 @@ impl Supervisor {
             sandbox: sandbox.or_else(|| last.and_then(|last| last.sandbox.clone())),
             log: direct.then(|| self.root().log(&slot.name)),
             cgroup: unit.cgroup.clone().filter(|_| !resting),
-            image: record.run.as_ref().and_then(|run| run.plan.image.as_ref()).map(|base| ImageStatus {
-                source: base.source.to_string(),
-                digest: base.digest.as_ref().map(ToString::to_string),
-                exposed_ports: base.exposed_ports.clone(),
-                labels: base.labels.clone(),
-            }),
+            image: self.image_status(slot),
             isolators,
             container_status,
         }
+    }
+
+    /// The image of a container that runs.
+    fn image_status(&self, slot: &Slot) -> Option<ImageStatus> {
+        let record = slot.record.borrow();
+        let base = record.run.as_ref()?.plan.image.as_ref()?;
+        let versions = slot.versions.borrow();
+        let versions = versions.as_ref().filter(|versions| versions.source == base.source);
+        let former = versions.and_then(|versions| versions.former.as_ref()).map(|version| version.digest.to_string());
+        Some(ImageStatus {
+            source: base.source.to_string(),
+            digest: base.digest.as_ref().map(ToString::to_string),
+            pending: self.pending_image(slot).map(|digest| digest.to_string()),
+            former,
+            held_back: versions.and_then(|versions| versions.held_back.as_ref()).map(ToString::to_string),
+            exposed_ports: base.exposed_ports.clone(),
+            labels: base.labels.clone(),
+        })
     }
 
     /// The files of a container.

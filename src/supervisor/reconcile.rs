@@ -221,6 +221,7 @@ impl Supervisor {
         let slot = self.slot(name);
         let killed = decide::killed_by_stop(&unit);
         *slot.unit.borrow_mut() = unit;
+        slot.news.notify_one();
         self.tell_transition(&slot);
         self.note_restart(&slot);
         if killed {
@@ -311,7 +312,7 @@ fn vanished(old: &spec::Catalog, fresh: &spec::Catalog) -> bool {
 }
 
 /// How a run ended, in a few words.
-fn ending(unit: &Unit) -> String {
+pub(super) fn ending(unit: &Unit) -> String {
     use crate::manager::Exit;
     let how = match unit.exit {
         Some(Exit::Exited(status)) => format!("status {status}"),

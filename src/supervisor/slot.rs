@@ -2,15 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 
 use super::settings::Said;
 use crate::{
+    image::Digest,
     manager::{JobError, JobVerb, Unit},
     observe::Lifecycle,
     plan::UnitSettings,
     spec::Name,
-    state::Record,
+    state::{Record, Versions},
 };
 
 /// Who waits for the end of a job.
@@ -43,6 +44,14 @@ pub struct Slot {
     pub unsaved: Cell<bool>,
     /// Its state when last reported.
     pub reported: RefCell<Reported>,
+    /// The images that it was started from. Their file is written before this changes.
+    pub versions: RefCell<Option<Versions>>,
+    /// Held by whoever moves it to another image, or notes which one it has.
+    pub switching: Mutex<()>,
+    /// The image that was last told to be pending.
+    pub pending: RefCell<Option<Digest>>,
+    /// Its unit, or a deed of ours on it, has changed; for the one that moves it.
+    pub news: Notify,
 }
 
 /// The state that was last told to the journal.
@@ -86,6 +95,10 @@ impl Slot {
             had_file: Cell::new(false),
             unsaved: Cell::new(false),
             reported: RefCell::default(),
+            versions: RefCell::default(),
+            switching: Mutex::new(()),
+            pending: RefCell::default(),
+            news: Notify::new(),
         }
     }
 

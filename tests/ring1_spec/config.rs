@@ -1,7 +1,10 @@
 //! berthd's own configuration.
 
+use std::time::Duration;
+
 use berth::{
     config::{Config, Level, ManagerChoice, Overrides},
+    image::{Devices, Limits, Mark, Rule},
     spec::{Outcome, load},
 };
 
@@ -62,4 +65,39 @@ fn a_masked_file_is_no_file() {
         host(&[("etc/berth/berthd.toml", ""), ("usr/lib/berth/berthd.toml", "manager = \"direct\"")]);
     let config = Config::load(&root, &Overrides::default(), [], &ISOLATORS).unwrap();
     assert_eq!((config.manager, config.files.len()), (ManagerChoice::Auto, 0));
+}
+
+#[test]
+fn images_are_trusted_and_kept_as_configured() {
+    let config = |text: &str| {
+        let (_directory, root) = host(&[("etc/berth/berthd.toml", text)]);
+        Config::load(&root, &Overrides::default(), [], &ISOLATORS).map(|config| config.images)
+    };
+    let default = config("").unwrap();
+    assert_eq!((default.gc.rule(), default.limits().devices), (None, Devices::Skip));
+    let text = "images.devices = \"refuse\"\n[images.limits]\nsize = \"1GiB\"\nratio = 100\n";
+    let limits = config(text).unwrap().limits();
+    let expected = Limits { bytes: 1 << 30, ratio: Some(100), devices: Devices::Refuse, ..Limits::default() };
+    assert_eq!(limits, expected);
+    for (text, water) in [
+        ("high_water = \"80%\"", (Mark::Share(80), Mark::Share(72))),
+        ("high_water = \"80%\"\nlow_water = \"5%\"", (Mark::Share(80), Mark::Share(5))),
+        ("high_water = \"20GiB\"", (Mark::Bytes(20 << 30), Mark::Bytes(18 << 30))),
+    ] {
+        let gc = config(&format!("[images.gc]\n{text}")).unwrap().gc;
+        assert_eq!(gc.rule(), Some(Rule { max_age: Duration::MAX, water: Some(water) }), "{text}");
+        let shown = serde_json::to_value(gc).unwrap();
+        assert!(text.contains(shown["high_water"].as_str().unwrap()), "{shown}");
+    }
+    for (text, said) in [
+        ("low_water = \"5%\"", "without high_water nothing is removed"),
+        ("high_water = \"80%\"\nlow_water = \"80%\"", "this is not below high_water"),
+        ("high_water = \"1GiB\"\nlow_water = \"2GiB\"", "this is not below high_water"),
+        ("high_water = \"80%\"\nlow_water = \"1GiB\"", "high_water is of another kind"),
+    ] {
+        let errors = config(&format!("[images.gc]\n{text}")).unwrap_err();
+        let keys: Vec<&str> = errors.iter().filter_map(|error| error.key.as_deref()).collect();
+        assert_eq!(keys, ["images.gc.low_water"], "{text}");
+        assert!(errors[0].to_string().contains(said), "{}", errors[0]);
+    }
 }

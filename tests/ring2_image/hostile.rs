@@ -172,14 +172,38 @@ fn bomb() {
     let many: Vec<String> = (0..500).map(|at| format!("f{at}")).collect();
     let many: Vec<Item<'_>> = many.iter().map(|name| (Regular, name.as_str(), "", &b""[..])).collect();
     image(&world.at("many.tar"), &[archive(&many)]);
-    let limits = Limits { bytes: 10 << 20, entries: 400, devices: Devices::LeaveOut };
+    let limits = Limits { bytes: 10 << 20, entries: 400, ..Limits::default() };
     for (file, said) in [("bomb.tar", "more than 10485760 bytes"), ("many.tar", "more than 400 entries")] {
         let source = world.source(&format!("docker-archive:{file}"));
         let error = world.store().with_limits(limits).import(&source, &()).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
         assert!(world.leftovers().is_empty());
         world.store().import(&source, &()).unwrap();
+        world.succeeds(&["rmi", &source.to_string()]);
     }
+    // 30 MiB of zeros are some 30 KiB; one that is measured against what it is packed in is refused however much may be.
+    let source = world.source("docker-archive:bomb.tar");
+    let limits = Limits { ratio: Some(500), ..Limits::default() };
+    let error = world.store().with_limits(limits).import(&source, &()).unwrap_err().to_string();
+    assert!(error.contains("more than 500 times its size"), "{error}");
+    let limits = Limits { ratio: Some(2000), ..Limits::default() };
+    world.store().with_limits(limits).import(&source, &()).unwrap();
+    // What many small layers take counts together.
+    let layers: Vec<Vec<u8>> = (0_u8..5).map(|layer| archive(&[(Regular, "a", "", &vec![layer; 3 << 20])])).collect();
+    image(&world.at("layers.tar"), &layers);
+    let source = world.source("docker-archive:layers.tar");
+    let limits = Limits { bytes: 10 << 20, ..Limits::default() };
+    let error = world.store().with_limits(limits).import(&source, &()).unwrap_err().to_string();
+    assert!(error.contains("more than 10485760 bytes"), "{error}");
+    assert!(world.leftovers().is_empty());
+    // The same by berthd.toml.
+    let etc = world.at("host/etc/berth");
+    fs::create_dir_all(&etc).unwrap();
+    fs::write(etc.join("berthd.toml"), "[images.limits]\nsize = \"10MiB\"\n").unwrap();
+    let error = world.fails(&["pull", "docker-archive:layers.tar"]);
+    assert!(error.contains("images.limits.size"), "{error}");
+    fs::remove_file(etc.join("berthd.toml")).unwrap();
+    world.succeeds(&["pull", "docker-archive:layers.tar"]);
 }
 
 fn devices() {
@@ -191,4 +215,9 @@ fn devices() {
     let limits = Limits { devices: Devices::Make, ..Limits::default() };
     let image = world.store().with_limits(limits).import(&image.source, &()).unwrap();
     world.sh(&format!("cd {}; test $(stat -c %t:%T c3) = 1:3; test ! -e c0", image.layers[0].display()));
+    world.succeeds(&["rmi", "docker-archive:i.tar"]);
+    let limits = Limits { devices: Devices::Refuse, ..Limits::default() };
+    let error = world.store().with_limits(limits).import(&image.source, &()).unwrap_err().to_string();
+    assert!(error.contains("'c3'") && error.contains("images.devices"), "{error}");
+    assert!(world.leftovers().is_empty());
 }

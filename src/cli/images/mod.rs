@@ -1,14 +1,13 @@
 //! `images`, `image`, `pull`, `rmi`, `prune`: what is in the image store.
 
 pub(super) mod progress;
-mod uses;
 
 use std::{env, io::Write};
 
 use serde::Serialize;
 
 use super::{CliError, Context, Exit, json, phrase, style, style::Hue};
-use crate::image::{Digest, Error, Removed, Source, Store, Tag, Version};
+use crate::image::{self, Digest, Error, Image, Removed, Source, Store, Tag, Version};
 
 /// The headings.
 const HEAD: [&str; 4] = ["IMAGE", "DIGEST", "SIZE", "IMPORTED"];
@@ -191,16 +190,27 @@ impl Sheet<'_> {
 /// The image is not to be had.
 pub fn pull(cx: &Context, args: &ImageArgs, out: &mut dyn Write) -> Result<Exit, CliError> {
     let source = source(&args.source)?;
+    let image = bring(cx, &source)?;
     let store = Store::open(&cx.root);
-    let image = match &source {
-        Source::Docker(reference) => super::fetch::into_store(cx, reference)?,
-        _ => progress::with(cx, |progress| store.import(&source, progress))?,
-    };
     match store.tag(&source)? {
         Some(tag) if cx.json => json(out, &Row::of(&store, &tag))?,
         _ => writeln!(out, "{}", image.digest)?,
     }
     Ok(Exit::Ok)
+}
+
+/// Has what a source is now in the store.
+///
+/// # Errors
+/// The image is not to be had.
+pub(super) fn bring(cx: &Context, source: &Source) -> Result<Image, CliError> {
+    match source {
+        Source::Docker(reference) => super::fetch::into_store(cx, reference),
+        _ => {
+            let store = Store::open(&cx.root).with_limits(super::files::config(&cx.root)?.images.limits());
+            Ok(progress::with(cx, |progress| store.import(source, progress))?)
+        }
+    }
 }
 
 /// Runs `rmi`; one that stays does not keep the others.
@@ -209,7 +219,7 @@ pub fn pull(cx: &Context, args: &ImageArgs, out: &mut dyn Write) -> Result<Exit,
 /// What could not be removed.
 pub fn remove(cx: &Context, args: &ImagesArgs, out: &mut dyn Write) -> Result<Exit, CliError> {
     let store = Store::open(&cx.root);
-    let in_use = uses::in_use(&cx.root)?;
+    let in_use = || image::in_use(&cx.root);
     let (mut gone, mut errors) = (Removed::default(), Vec::new());
     for text in &args.sources {
         let removed =
@@ -233,14 +243,14 @@ pub fn remove(cx: &Context, args: &ImagesArgs, out: &mut dyn Write) -> Result<Ex
 /// What could not be removed.
 pub fn prune(cx: &Context, out: &mut dyn Write) -> Result<Exit, CliError> {
     crate::pull::sweep(&cx.root).map_err(|error| CliError::Sweep(error.message))?;
-    let removed = Store::open(&cx.root).prune(&uses::in_use(&cx.root)?)?;
+    let removed = Store::open(&cx.root).prune(&|| image::in_use(&cx.root))?;
     say(cx, &removed, out)?;
     Ok(Exit::Ok)
 }
 
 /// Says what was removed.
 fn say(cx: &Context, removed: &Removed, out: &mut dyn Write) -> Result<(), CliError> {
-    let Removed { images, layers, bytes } = removed;
+    let Removed { images, layers, bytes, .. } = removed;
     if cx.json {
         return json(out, &Gone { images, layers: *layers, bytes: *bytes });
     }

@@ -20,6 +20,17 @@ pub enum Kind {
     Alone,
 }
 
+/// Takes a lock alone, if nobody has it now.
+pub fn try_lock(path: &Path) -> Result<Option<File>, Error> {
+    let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = open.map_err(Error::io(format!("lock {}", path.display())))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(None),
+        Err(error) => Err(Error::io(format!("lock {}", path.display()))(error)),
+    }
+}
+
 /// Waits for a lock and takes it.
 pub fn lock(path: &Path, kind: Kind) -> Result<File, Error> {
     let operation = if kind == Kind::Shared { FlockOperation::LockShared } else { FlockOperation::LockExclusive };

@@ -15,7 +15,11 @@ use sha2::{Digest as _, Sha256};
 use super::{LayerFacts, Progress, SCHEMA, Store, Tag, Version, durable};
 use crate::{
     clock,
-    image::{Digest, Error, Image, Source, open::Opened, unpack},
+    image::{
+        Digest, Error, Image, Source,
+        open::Opened,
+        unpack::{self, Spent},
+    },
 };
 
 /// Former versions of a tag that are kept for a way back.
@@ -116,6 +120,7 @@ impl Store {
         missing: &[usize],
         progress: &dyn Progress,
     ) -> Result<Vec<Fresh>, Error> {
+        let spent = Spent::default();
         let next = AtomicUsize::new(0);
         let failed = AtomicUsize::new(0);
         let work = || -> Result<Vec<Fresh>, Error> {
@@ -124,7 +129,7 @@ impl Store {
                 if failed.load(Ordering::Relaxed) > 0 {
                     break;
                 }
-                let implied = self.unpack_one(opened, &wanted[index], progress);
+                let implied = self.unpack_one(opened, &wanted[index], &spent, progress);
                 let implied = implied.inspect_err(|_| failed.store(1, Ordering::Relaxed))?;
                 fresh.push(Fresh { wanted: index, implied });
             }
@@ -146,7 +151,13 @@ impl Store {
     }
 
     /// Unpacks a layer to its temporary place.
-    fn unpack_one(&self, opened: &Opened, layer: &Wanted, progress: &dyn Progress) -> Result<Vec<PathBuf>, Error> {
+    fn unpack_one(
+        &self,
+        opened: &Opened,
+        layer: &Wanted,
+        spent: &Spent,
+        progress: &dyn Progress,
+    ) -> Result<Vec<PathBuf>, Error> {
         let temporary = self.temporary(&layer.chain);
         // Left by one who was killed: this holds the lock.
         durable::remove_tree(&temporary)?;
@@ -155,7 +166,8 @@ impl Store {
         make(&temporary, 0o700).and_then(|()| make(&fs, 0o755)).map_err(Error::io(format!("make {}", fs.display())))?;
         progress.begin(&layer.diff_id, opened.size(layer.at));
         let told = |bytes| progress.advance(&layer.diff_id, bytes);
-        let implied = unpack::unpack(opened.layer(layer.at)?, &layer.diff_id, &fs, &self.limits, &told)?;
+        let trust = unpack::Trust { limits: &self.limits, spent };
+        let implied = unpack::unpack(opened.layer(layer.at)?, &layer.diff_id, &fs, trust, &told)?;
         let facts = LayerFacts { schema: SCHEMA, diff_id: layer.diff_id.clone(), bytes: disk_usage(&fs) };
         let text = serde_json::to_vec(&facts).map_err(|error| Error::bad("a layer", error.to_string()))?;
         let path = temporary.join("layer.json");

@@ -6,7 +6,9 @@
 //! - `tmp/CHAIN`: a layer on its way. It is renamed when all of it is on the disk.
 //! - `locks/`: one file a layer, held while it is unpacked; `locks/store`, held shared by whoever imports or is about to
 //!   use an image, and alone by whoever removes.
+//! - `used/HASH`: an empty file a source. Its time of change is when the source was last known to be in use.
 
+mod collect;
 mod durable;
 mod import;
 mod remove;
@@ -21,6 +23,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+pub use collect::{Mark, Rule};
+pub(crate) use durable::write as write_durably;
 pub use remove::{InUse, Removed};
 
 use super::{Config, Digest, Error, Image, Source, unpack::Limits};
@@ -116,6 +120,21 @@ impl Store {
         Ok(tag.filter(|tag| self.is_whole(&tag.current)).map(|tag| self.image(source, &tag.current)))
     }
 
+    /// A version of a source that is known here, by its digest.
+    ///
+    /// # Errors
+    /// What is known of the source cannot be read.
+    pub fn version(&self, source: &Source, digest: &Digest) -> Result<Option<Version>, Error> {
+        let all = self.tag(source)?.into_iter().flat_map(|tag| std::iter::once(tag.current).chain(tag.former));
+        Ok(all.into_iter().find(|version| version.digest == *digest))
+    }
+
+    /// The image of a version that somebody has kept, if all of it is here.
+    #[must_use]
+    pub fn image_of(&self, source: &Source, version: &Version) -> Option<Image> {
+        self.is_whole(version).then(|| self.image(source, version))
+    }
+
     /// All that is here, in the order of their sources, and what could not be read.
     ///
     /// # Errors
@@ -162,8 +181,11 @@ impl Store {
     }
 
     /// Makes the directories.
-    fn prepare(&self) -> Result<(), Error> {
-        for name in ["layers", "tags", "tmp", "locks"] {
+    ///
+    /// # Errors
+    /// One cannot be made.
+    pub fn prepare(&self) -> Result<(), Error> {
+        for name in ["layers", "tags", "tmp", "locks", "used"] {
             let path = self.directory.join(name);
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(Error::io(format!("make {}", path.display())))?;
@@ -197,21 +219,31 @@ impl Store {
         }
     }
 
-    /// Where tags lie.
-    fn tags_directory(&self) -> PathBuf {
+    /// Where tags lie: what changes in it is news of what sources are.
+    #[must_use]
+    pub fn tags_directory(&self) -> PathBuf {
         self.directory.join("tags")
     }
 
     /// Where the tag of a source lies. A source may be longer than a file's name.
     fn tag_file(&self, source: &Source) -> PathBuf {
-        let hash = Digest::of_hash(&Sha256::digest(source.to_string()).into());
-        self.tags_directory().join(format!("{}.json", hash.hex()))
+        self.tags_directory().join(format!("{}.json", hash(source).hex()))
+    }
+
+    /// Where it is kept when a source was last in use.
+    fn used_file(&self, source: &Source) -> PathBuf {
+        self.directory.join("used").join(hash(source).hex())
     }
 
     /// Where a layer lies.
     fn layer_directory(&self, chain: &Digest) -> PathBuf {
         self.directory.join("layers").join(chain.hex())
     }
+}
+
+/// A source as the name of a file.
+fn hash(source: &Source) -> Digest {
+    Digest::of_hash(&Sha256::digest(source.to_string()).into())
 }
 
 /// Names in a directory; none where there is none.

@@ -19,6 +19,8 @@ pub struct InUse {
 pub struct Removed {
     /// Images, by source.
     pub images: Vec<Source>,
+    /// What sources were before and no container can go back to, where the source itself stays.
+    pub former: Vec<(Source, Digest)>,
     /// How many layers.
     pub layers: usize,
     /// How many bytes of the disk those took.
@@ -26,26 +28,30 @@ pub struct Removed {
 }
 
 impl InUse {
-    /// Whether a running container has been made of it.
-    fn runs(&self, version: &Version) -> bool {
+    /// Whether a container runs with it, or can go back to it.
+    pub(super) fn runs(&self, version: &Version) -> bool {
         self.digests.contains(version.digest.hex())
     }
 }
 
 impl Store {
-    /// Removes an image and what only it has. False where there is no such image.
+    /// Removes an image and what only it has. None where there is no such image. `in_use` is asked when nobody can begin
+    /// to use one any more.
     ///
     /// # Errors
     /// It is in use, or cannot be removed.
-    pub fn remove(&self, source: &Source, in_use: &InUse) -> Result<Option<Removed>, Error> {
+    pub fn remove(&self, source: &Source, in_use: &dyn Fn() -> Result<InUse, Error>) -> Result<Option<Removed>, Error> {
         self.prepare()?;
         let _alone = durable::lock(&self.directory.join("locks/store"), durable::Kind::Alone)?;
+        let in_use = &in_use()?;
         let Some(tag) = self.tag(source)? else { return Ok(None) };
         if in_use.sources.contains(source) {
             return Err(Error::InUse(format!("{source} stays: a container's file names it; remove that file first")));
         }
         if std::iter::once(&tag.current).chain(&tag.former).any(|version| in_use.runs(version)) {
-            return Err(Error::InUse(format!("{source} stays: a container runs with it; stop that first")));
+            return Err(Error::InUse(format!(
+                "{source} stays: a container runs with it or can go back to it; remove its file first"
+            )));
         }
         self.forget(&tag)?;
         let mut removed = self.sweep(in_use)?;
@@ -58,9 +64,10 @@ impl Store {
     ///
     /// # Errors
     /// Something cannot be read or removed.
-    pub fn prune(&self, in_use: &InUse) -> Result<Removed, Error> {
+    pub fn prune(&self, in_use: &dyn Fn() -> Result<InUse, Error>) -> Result<Removed, Error> {
         self.prepare()?;
         let _alone = durable::lock(&self.directory.join("locks/store"), durable::Kind::Alone)?;
+        let in_use = &in_use()?;
         let mut images = Vec::new();
         for tag in self.tags_whole()? {
             let runs = std::iter::once(&tag.current).chain(&tag.former).any(|version| in_use.runs(version));
@@ -73,20 +80,21 @@ impl Store {
     }
 
     /// All tags. One that cannot be read may name any layer, so nothing is removed then.
-    fn tags_whole(&self) -> Result<Vec<Tag>, Error> {
+    pub(super) fn tags_whole(&self) -> Result<Vec<Tag>, Error> {
         let (tags, mut errors) = self.tags()?;
         if errors.is_empty() { Ok(tags) } else { Err(errors.swap_remove(0)) }
     }
 
     /// Removes a tag.
-    fn forget(&self, tag: &Tag) -> Result<(), Error> {
+    pub(super) fn forget(&self, tag: &Tag) -> Result<(), Error> {
         let path = self.tag_file(&tag.source);
+        remove_file(&self.used_file(&tag.source))?;
         let removed = fs::remove_file(&path).and_then(|()| durable::sync_parent(&path));
         removed.map_err(Error::io(format!("remove {}", path.display())))
     }
 
     /// Removes layers that no tag and nothing in use names, and what is left half. The caller holds the store alone.
-    fn sweep(&self, in_use: &InUse) -> Result<Removed, Error> {
+    pub(super) fn sweep(&self, in_use: &InUse) -> Result<Removed, Error> {
         let tags = self.tags_whole()?;
         let versions = tags.iter().flat_map(|tag| std::iter::once(&tag.current).chain(&tag.former));
         let kept: BTreeSet<&str> = versions.flat_map(|version| &version.layers).map(Digest::hex).collect();

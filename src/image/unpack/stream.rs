@@ -7,7 +7,10 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::archive::{Input, malformed};
+use super::{
+    Trust,
+    archive::{Input, malformed},
+};
 use crate::image::{Digest, Error};
 
 /// Bytes that go over at a time.
@@ -90,11 +93,11 @@ fn decoder<'a, R: BufRead + 'a>(mut input: R) -> io::Result<Box<dyn Read + 'a>> 
 /// Sends the tar bytes of a blob. Ends early, without error, where nobody takes them any more.
 ///
 /// # Errors
-/// The blob cannot be read, is not what its names say, or unpacks to more than `most` bytes.
+/// The blob cannot be read, is not what its names say, or unpacks to more than it is trusted with.
 pub fn send(
     blob: Blob,
     diff_id: &Digest,
-    most: u64,
+    trust: Trust<'_>,
     to: &SyncSender<Vec<u8>>,
     told: &(dyn Fn(u64) + Sync),
 ) -> Result<(), Error> {
@@ -113,9 +116,7 @@ pub fn send(
             }
             hash.update(&chunk);
             total += count as u64;
-            if total > most {
-                return Err(Error::bad(object, format!("unpacks to more than {most} bytes, which is the limit")));
-            }
+            trust.bytes(count as u64, total, blob.size).map_err(|what| Error::bad(&object, what))?;
             if to.send(chunk).is_err() {
                 return Ok(());
             }

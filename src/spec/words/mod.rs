@@ -5,6 +5,7 @@
 mod capability;
 mod command;
 mod handle;
+mod mark;
 mod mode;
 mod ranges;
 mod rlimit;
@@ -24,6 +25,7 @@ use serde::{
 pub use capability::CapabilityWord;
 pub use command::{CommandTable, CommandWord};
 pub use handle::Half;
+pub use mark::MarkWord;
 pub use mode::FileMode;
 pub use ranges::Ranges;
 pub use rlimit::RlimitWord;
@@ -93,7 +95,7 @@ macro_rules! words {
     )+};
 }
 
-words!(CapabilityWord, FileMode, Half, Timespan, Umask, UserWord, GroupWord);
+words!(CapabilityWord, FileMode, Half, MarkWord, Timespan, Umask, UserWord, GroupWord);
 
 /// For fields of types whose own serde form is for machines.
 ///

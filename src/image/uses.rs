@@ -5,11 +5,8 @@
 
 use std::{fs, io, path::Path};
 
-use crate::{
-    cli::CliError,
-    image::{Error, InUse, Source},
-    root::{Layer, Root},
-};
+use super::{Error, InUse, Source};
+use crate::root::{Layer, Root};
 
 /// Digits of a digest.
 const DIGITS: usize = 64;
@@ -18,9 +15,9 @@ const DIGITS: usize = 64;
 ///
 /// # Errors
 /// A directory or a file cannot be read: then nobody knows.
-pub fn in_use(root: &Root) -> Result<InUse, CliError> {
+pub fn in_use(root: &Root) -> Result<InUse, Error> {
     let mut found = InUse::default();
-    for path in files(&root.records())? {
+    for path in files(&root.records())?.into_iter().chain(files(&root.versions())?) {
         digests(&read(&path)?, &mut found);
     }
     for layer in Layer::ALL {
@@ -45,7 +42,7 @@ pub fn in_use(root: &Root) -> Result<InUse, CliError> {
 }
 
 /// What lies in a directory; nothing where there is none.
-fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, CliError> {
+fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, Error> {
     match fs::read_dir(directory) {
         Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -54,7 +51,7 @@ fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, CliError> {
 }
 
 /// A file; empty where it has just gone, or is no file.
-fn read(path: &Path) -> Result<Vec<u8>, CliError> {
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
     match fs::read(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => Ok(Vec::new()),
         other => other.map_err(|error| cannot(path, error)),
@@ -62,8 +59,8 @@ fn read(path: &Path) -> Result<Vec<u8>, CliError> {
 }
 
 /// Why nothing is removed.
-fn cannot(path: &Path, error: io::Error) -> CliError {
-    CliError::Image(Error::Io { act: format!("tell which images are in use: read {}", path.display()), error })
+fn cannot(path: &Path, error: io::Error) -> Error {
+    Error::Io { act: format!("tell which images are in use: read {}", path.display()), error }
 }
 
 /// Runs of hexadecimal digits of the length of a digest.
@@ -106,12 +103,14 @@ mod tests {
             fs::write(root.at(path), text).unwrap();
         };
         write("/run/berth/records/a.json", &format!(r#"{{"lower":"/x/layers/{digest}/fs", no JSON"#));
+        let former = "0b".repeat(32);
+        write("/var/lib/berth/versions/a.json", &format!(r#"{{"former":"sha256:{former}""#));
         write("/etc/berth/containers/a.toml", "[image]\nsource = \"docker://nginx\"\n");
         write("/usr/lib/berth/containers/b.toml.d/x.toml", "image = { source = 'oci:/a:b' }");
         write("/run/berth/containers/c.toml", "[image\nsource = \"oci:/broken\"");
         write("/etc/berth/berthd.toml", "[defaults.image]\nsource = \"oci:/default\"");
         let found = in_use(&root).unwrap();
-        assert_eq!(found.digests.into_iter().collect::<Vec<_>>(), [digest]);
+        assert_eq!(found.digests.into_iter().collect::<Vec<_>>(), [digest, former]);
         let sources: Vec<String> = found.sources.iter().map(ToString::to_string).collect();
         assert_eq!(sources, ["oci:/a:b", "oci:/broken", "oci:/default", "docker://docker.io/library/nginx:latest"]);
     }
