@@ -67,8 +67,8 @@ impl Isolator for FilesystemShared {
     }
 
     fn needs_restart(&self, old: &Spec, new: &Spec) -> Vec<&'static str> {
-        let pairs = || old.volumes.iter().zip(&new.volumes);
-        let same = old.volumes.len() == new.volumes.len() && pairs().all(|(old, new)| old.gives_the_same(new));
+        let same = old.volumes.len() == new.volumes.len();
+        let same = same && old.volumes.iter().zip(&new.volumes).all(|(old, new)| old.shows_as(new));
         if same { Vec::new() } else { vec!["volumes"] }
     }
 

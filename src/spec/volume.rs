@@ -33,6 +33,9 @@ pub struct Volume {
     /// Defaults to `host_to_container`, as in Mesos; with `RO` to `private`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propagation: Option<Propagation>,
+    /// What may lie in it, in bytes; only of one in the sandbox. Without, it counts to the sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Bytes>,
 }
 
 /// What a volume shows.
@@ -131,6 +134,13 @@ pub enum Propagation {
 }
 
 impl Volume {
+    /// Whether the container sees the same of both, whatever their limits are; `pull` counts at the next start, whichever
+    /// that is.
+    #[must_use]
+    pub fn shows_as(&self, other: &Self) -> bool {
+        *self == Self { limit: self.limit, pull: self.pull, ..other.clone() }
+    }
+
     /// The path in the sandbox that it shows, if it does.
     #[must_use]
     pub fn in_sandbox(&self) -> Option<&PathBuf> {
@@ -138,12 +148,6 @@ impl Volume {
             VolumeSource::Path(path) if path.is_relative() => Some(path),
             _ => None,
         }
-    }
-
-    /// Whether both show the same: `pull` counts at the next start, whichever that is.
-    #[must_use]
-    pub fn gives_the_same(&self, other: &Self) -> bool {
-        *self == Self { pull: self.pull, ..other.clone() }
     }
 
     /// Which mounts made later are seen where. Below what is read-only none are: they would arrive writable.
