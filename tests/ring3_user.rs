@@ -38,6 +38,8 @@ mod native;
 mod refusals;
 #[path = "ring3_user/rlimits.rs"]
 mod rlimits;
+#[path = "ring3_user/update.rs"]
+mod update;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         refusals::TRIALS,
         isolation::TRIALS,
         image::TRIALS,
+        update::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
         rlimits::TRIALS,
