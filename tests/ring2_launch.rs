@@ -14,6 +14,8 @@ mod limits;
 mod populate;
 #[path = "ring2_launch/root.rs"]
 mod root;
+#[path = "ring2_launch/volumes.rs"]
+mod volumes;
 #[path = "ring2_launch/world.rs"]
 mod world;
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         .chain(limits::ALL)
         .chain(populate::ALL)
         .chain(root::ALL)
+        .chain(volumes::ALL)
         .map(|(name, case)| {
             Trial::test(*name, move || {
                 assert!(able, "ring 2 is required (BERTH_REQUIRE_RINGS=1) and cannot run here");

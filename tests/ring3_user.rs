@@ -40,6 +40,8 @@ mod refusals;
 mod rlimits;
 #[path = "ring3_user/update.rs"]
 mod update;
+#[path = "ring3_user/volumes.rs"]
+mod volumes;
 
 use std::process::ExitCode;
 
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         isolation::TRIALS,
         image::TRIALS,
         update::TRIALS,
+        volumes::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
         rlimits::TRIALS,

@@ -56,7 +56,9 @@ pub(super) fn bind_all(binds: &[Bind], plan: &Plan, peers: &mut Peers) -> Result
 /// The source as a detached tree, complete with its attributes.
 pub(super) fn open_source(bind: &Bind, plan: &Plan, peers: &mut Peers) -> Result<OwnedFd, Failure> {
     let tree = peers.take(bind).map_or_else(|| tree(bind, plan), Ok)?;
-    let read_only = if bind.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    // An image is others' too, whatever a plan says.
+    let closed = bind.read_only || matches!(bind.source, Source::Image { .. });
+    let read_only = if closed { libc::MOUNT_ATTR_RDONLY } else { 0 };
     let attributes = bind.options.iter().fold(read_only, |all, option| all | attribute(*option));
     let private = bind.propagation == Propagation::Private;
     mount::restrict(&tree, Depth::All, attributes, private).map_err(|error| unusable(bind, &error))?;

@@ -21,7 +21,7 @@ pub const TRIALS: &[Test] = &[
 const ONCE: &str = "[service]\nrestart = \"no\"\n";
 
 /// Makes a root at `directory` of the host with a few programs of its.
-fn tree(host: &Share, directory: &str) {
+pub fn tree(host: &Share, directory: &str) {
     let script = "for program in sh cat ls sleep id touch stat mkdir; do path=$(readlink -f $(command -v $program)); \
                   mkdir -p $0/bin; cp $path $0/bin/$program; \
                   for lib in $(ldd $path | grep -o '/[^ )]*'); do mkdir -p $0${lib%/*}; cp -L $lib $0$lib; done; done; \
@@ -30,7 +30,7 @@ fn tree(host: &Share, directory: &str) {
     host.ok(&format!("sh -ec '{}' {directory}", script.replace('\'', "'\\''")));
 }
 
-fn image(directory: &str) -> String {
+pub fn image(directory: &str) -> String {
     format!("[image]\nsource = \"rootfs:{directory}\"\n")
 }
 
@@ -143,7 +143,7 @@ fn an_image_of_layers_runs_as_it_says(suite: Suite) {
 }
 
 /// Makes the layout `NAME/layout` with a small volume in `/srv`, and gives the words of a spec for it.
-fn layout(host: &Share, name: &str) -> String {
+pub fn layout(host: &Share, name: &str) -> String {
     let at = format!("/srv/{name}");
     tree(host, &format!("{at}/lower"));
     host.ok(&format!(
