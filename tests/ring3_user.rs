@@ -32,6 +32,8 @@ mod identity;
 mod image;
 #[path = "ring3_user/isolation.rs"]
 mod isolation;
+#[path = "ring3_user/mesos.rs"]
+mod mesos;
 #[path = "ring3_user/native.rs"]
 mod native;
 #[path = "ring3_user/refusals.rs"]
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         isolation::TRIALS,
         image::TRIALS,
         update::TRIALS,
+        mesos::TRIALS,
         volumes::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,

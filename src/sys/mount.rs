@@ -142,13 +142,25 @@ pub enum LayerOptions {
 }
 
 impl LayerOptions {
-    /// What this kernel knows (uname(2)). An older one says only at the end that it does not know an option.
+    /// What this kernel knows. An older one says only at the end that it does not know an option.
     #[must_use]
     pub fn of_kernel() -> Self {
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
-        if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 6) { Self::Append } else { Self::List }
+        if kernel_version() >= (6, 6) { Self::Append } else { Self::List }
     }
+}
+
+/// Whether overlayfs takes a file with the attribute `trusted.overlay.whiteout` for a whiteout, as Linux 6.8 and newer do;
+/// an older one would show an empty file.
+#[must_use]
+pub fn knows_whiteout_attributes() -> bool {
+    kernel_version() >= (6, 8)
+}
+
+/// Major and minor number of the kernel (uname(2)).
+fn kernel_version() -> (u32, u32) {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// An overlay of directories, lowest first, with those that take changes (`upperdir`, `workdir`) if any, detached.

@@ -25,10 +25,10 @@ fn main() -> ExitCode {
     let root = nix::unistd::geteuid().is_root()
         && unshare(CloneFlags::CLONE_NEWNS).is_ok()
         && berth::sys::mount::isolate().is_ok();
-    let able = root && has("umoci") && has("skopeo");
+    let able = root && has("umoci") && has("skopeo") && has("strace");
     let required = std::env::var_os("BERTH_REQUIRE_RINGS").is_some_and(|value| value == "1");
     if !able {
-        eprintln!("ring 2 NOT RUN: needs root with CAP_SYS_ADMIN, umoci and skopeo (tests/install-needs test)");
+        eprintln!("ring 2 NOT RUN: needs root with CAP_SYS_ADMIN, umoci, skopeo and strace (tests/install-needs test)");
     }
     let all: Vec<Case> = [trees::ALL, hostile::ALL, store::ALL].concat();
     let trials = all

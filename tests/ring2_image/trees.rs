@@ -1,5 +1,7 @@
 //! Trees equal to umoci's, entry by entry, and all forms that skopeo writes.
 
+use berth::sys::mount::knows_whiteout_attributes;
+
 use super::{
     Case,
     world::{World, assert_same, set_xattr, tree},
@@ -8,6 +10,8 @@ use super::{
 pub const ALL: &[Case] = &[
     ("what_is_unpacked_is_what_umoci_unpacks", equals_umoci),
     ("whiteouts_mean_what_umoci_says", whiteouts),
+    ("a_matrix_of_whiteouts_is_umocis", matrix),
+    ("whiteouts_without_devices_are_umocis_too", matrix_without_devices),
     ("a_whiteout_hides_what_is_below_and_not_its_sibling", siblings),
     ("a_debian_image_is_what_umoci_unpacks", debian),
     ("every_form_that_skopeo_writes_is_one_image", forms),
@@ -65,6 +69,58 @@ fn whiteouts() {
         cd ../..; umoci repack --image l:t b >/dev/null"#,
     );
     compare(&world, "oci:l:t");
+}
+
+/// Three layers in which everything becomes everything: nothing, a file, a directory, a link, a pipe, a hard link, each
+/// of these names in each of the layers. `=` leaves a name alone.
+const MATRIX: &str = r#"
+    put() {
+        case $2 in
+        =) return 0 ;;
+        *) [[ ! -e $1 && ! -L $1 ]] || rm -rf $1 ;;
+        esac
+        case $2 in
+        f) echo $3 >$1 ;;
+        d) mkdir $1 $1/sub; echo $3 >$1/same; echo $3 >$1/own$3; echo $3 >$1/sub/own$3 ;;
+        l) ln -s $3 $1 ;;
+        p) mkfifo $1 ;;
+        h) ln shared $1 ;;
+        esac
+    }
+    umoci init --layout l; umoci new --image l:t
+    for layer in 1 2 3; do
+        umoci unpack --image l:t b >/dev/null; cd b/rootfs; [[ -e shared ]] || echo shared >shared
+        mkdir -p deep
+        for first in n KINDS; do for second in n KINDS =; do for third in n KINDS =; do
+            name=$first$second$third; kinds=($first $second $third)
+            put $name ${kinds[layer - 1]} $layer
+            [[ $third != [fd] ]] || put deep/$name ${kinds[layer - 1]/h/f} $layer
+        done; done; done
+        cd ../..; umoci repack --image l:t b >/dev/null; rm -rf b
+    done
+"#;
+
+fn matrix() {
+    let world = World::new();
+    world.sh(&MATRIX.replace("KINDS", "f d l p h"));
+    compare(&world, "oci:l:t");
+}
+
+/// Where not even the device of a whiteout can be made, an attribute stands for it, if the kernel knows that. A pipe is
+/// made by the same call, so there are none.
+fn matrix_without_devices() {
+    let world = World::new();
+    world.sh(&MATRIX.replace("KINDS", "f d l h"));
+    let berthctl = format!("{} --root host pull oci:l:t", env!("CARGO_BIN_EXE_berthctl"));
+    let pull = format!("strace -f -qq -o trace -e trace=mknodat -e inject=mknodat:error=EPERM {berthctl}");
+    if !knows_whiteout_attributes() {
+        world.sh(&format!("! {pull} 2>said; grep 'Operation not permitted' said"));
+        return assert!(world.leftovers().is_empty(), "{:?}", world.leftovers());
+    }
+    world.sh(&pull);
+    world.sh("grep -q INJECTED trace; test -z \"$(find host -type c)\"; umoci unpack --image l:t theirs >/dev/null");
+    let image = world.store().find(&world.source("oci:l:t")).unwrap().unwrap();
+    assert_same(&world.shown(&image), &tree(&world.at("theirs/rootfs")));
 }
 
 /// By hand, in orders that umoci does not write and some of which it cannot unpack: whiteouts before and after their

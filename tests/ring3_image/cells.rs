@@ -74,10 +74,17 @@ fn spec(row: &str, image: &str) -> String {
     toml
 }
 
-pub fn all_32_cells_run_what_the_table_says(suite: Suite) {
+/// A directory in which umoci has made a layout `l`.
+fn build(script: &str) -> tempfile::TempDir {
     let made = tempfile::tempdir().unwrap();
-    let umoci = Command::new("bash").args(["-euo", "pipefail", "-c", BUILD]).current_dir(made.path()).output().unwrap();
+    let umoci =
+        Command::new("bash").args(["-euo", "pipefail", "-c", script]).current_dir(made.path()).output().unwrap();
     assert!(umoci.status.success(), "{}", String::from_utf8_lossy(&umoci.stderr));
+    made
+}
+
+pub fn all_32_cells_run_what_the_table_says(suite: Suite) {
+    let made = build(BUILD);
     let host = Berth::boot_with(suite, options().bind(made.path().join("l"), CELLS));
     let mut cells = BTreeMap::new();
     for (row, expected) in TABLE {
@@ -125,4 +132,31 @@ pub fn all_32_cells_run_what_the_table_says(suite: Suite) {
 /// Whose file an error is about.
 fn container(error: &Value) -> String {
     Path::new(error["file"].as_str().unwrap()).file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
+/// The images of Mesos's `ROOT_DockerDefaultCmd…` and `ROOT_DockerDefaultEntrypt…`, whose programs are names to be found.
+const DEFAULTS: &str = r#"
+umoci init --layout l; umoci new --image l:cmd; umoci unpack --image l:cmd b >/dev/null; cd b/rootfs; mkdir bin
+for program in sh echo; do
+    cp -L "$(type -P $program)" bin/$program
+    for lib in $(ldd bin/$program | grep -o '/[^ )]*'); do mkdir -p .${lib%/*}; cp -L $lib .$lib; done
+done
+cd ../..; umoci repack --image l:cmd b >/dev/null
+umoci config --image l:cmd --tag entrypoint --config.entrypoint echo
+umoci config --image l:cmd --config.cmd sh
+"#;
+
+pub fn mesoss_own_images_run_their_defaults(suite: Suite) {
+    let made = build(DEFAULTS);
+    let host = Berth::boot_with(suite, options().bind(made.path().join("l"), CELLS));
+    for (image, arguments, said) in [
+        ("cmd", r#"["-c", "echo 'hello world'; echo $0"]"#, "hello world\nsh"),
+        ("entrypoint", r#"["hello world"]"#, "hello world"),
+    ] {
+        let toml = format!(
+            "command = {{ shell = false, arguments = {arguments} }}\n\
+             [image]\nsource = \"oci:{CELLS}:{image}\"\n[service]\nrestart = \"no\"\n"
+        );
+        assert_eq!(host.output_of(image, &toml), said);
+    }
 }

@@ -1,6 +1,6 @@
 //! A root of the container's own, from a spec to the program and back.
 
-use crate::support::berth::{Berth, Share};
+use crate::support::berth::Berth;
 use crate::support::host::Suite;
 use crate::support::ring::Test;
 
@@ -18,10 +18,10 @@ pub const TRIALS: &[Test] = &[
     ("an_image_needs_both_isolators", an_image_needs_both_isolators),
 ];
 
-const ONCE: &str = "[service]\nrestart = \"no\"\n";
+pub const ONCE: &str = "[service]\nrestart = \"no\"\n";
 
 /// Makes a root at `directory` of the host with a few programs of its.
-pub fn tree(host: &Share, directory: &str) {
+pub fn tree(host: &Berth, directory: &str) {
     let script = "for program in sh cat ls sleep id touch stat mkdir; do path=$(readlink -f $(command -v $program)); \
                   mkdir -p $0/bin; cp $path $0/bin/$program; \
                   for lib in $(ldd $path | grep -o '/[^ )]*'); do mkdir -p $0${lib%/*}; cp -L $lib $0$lib; done; done; \
@@ -143,7 +143,7 @@ fn an_image_of_layers_runs_as_it_says(suite: Suite) {
 }
 
 /// Makes the layout `NAME/layout` with a small volume in `/srv`, and gives the words of a spec for it.
-pub fn layout(host: &Share, name: &str) -> String {
+pub fn layout(host: &Berth, name: &str) -> String {
     let at = format!("/srv/{name}");
     tree(host, &format!("{at}/lower"));
     host.ok(&format!(
@@ -155,7 +155,8 @@ pub fn layout(host: &Share, name: &str) -> String {
 }
 
 fn what_an_image_says_of_its_unit_holds(suite: Suite) {
-    let host = Berth::shared(suite);
+    // Not with others: berthd is restarted here.
+    let host = Berth::boot(suite);
     let image = layout(&host, "says");
     let traps = "command = \"trap 'echo quit; exit 0' QUIT; sleep infinity & wait\"\n";
     host.run("says", &format!("{traps}{image}"));

@@ -24,6 +24,7 @@ use super::{
     Devices,
     archive::{Archive, Entry, Input, Kind, malformed},
 };
+use crate::sys::mount::knows_whiteout_attributes;
 
 /// What hides a directory of the layers below (Linux `Documentation/filesystems/overlayfs`).
 const OPAQUE: &str = "trusted.overlay.opaque";
@@ -181,7 +182,8 @@ impl Tree {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => self.hide(path, b"y"),
             Ok(_) => Ok(()),
             Err(_) => match mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)) {
-                Err(Errno::PERM) => {
+                // Where even this device is refused, a file with an attribute stands for it.
+                Err(Errno::PERM) if knows_whiteout_attributes() => {
                     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
                     fsetxattr(openat(&parent, name, flags, Mode::empty())?, WHITEOUT, b"y", XattrFlags::empty())?;
                     // "x": whiteouts of this form are to be looked for. A directory that hides all needs none.
