@@ -36,6 +36,8 @@ pub enum Event {
     ReloadRejected,
     /// Two have one handle, or somebody who is not berth has one of ours.
     HandleConflict,
+    /// A container has more of the disk than it may, and is ended for it.
+    DiskLimit,
     /// A source is another image than the one that a container runs with.
     ImagePending,
     /// A container moved to another image.
@@ -52,7 +54,7 @@ pub enum Event {
 
 impl Event {
     /// All of them, for the catalog's test.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Started,
         Self::Stopped,
         Self::Exited,
@@ -68,6 +70,7 @@ impl Event {
         Self::RecordDamaged,
         Self::ReloadRejected,
         Self::HandleConflict,
+        Self::DiskLimit,
         Self::ImagePending,
         Self::ImageUpdated,
         Self::ImageRolledBack,
@@ -95,6 +98,7 @@ impl Event {
             Self::RecordDamaged => "a6b23b5129344445afca5ff5cc6c197b",
             Self::ReloadRejected => "98b4b152da744cddae3de7046700b69c",
             Self::HandleConflict => "e62b6c459f1b483db6fd70f85ac455fe",
+            Self::DiskLimit => "8bc404bfb5d74eee950504d500c3cc96",
             Self::ImagePending => "17b1c01a51864b3187a5127f8db9e638",
             Self::ImageUpdated => "8fc8717038d240b3a77ef4419fe088da",
             Self::ImageRolledBack => "fb2a134a32694b4fb5c2d65b689f0f29",
@@ -108,9 +112,12 @@ impl Event {
     #[must_use]
     fn severity(self) -> tracing::Level {
         match self {
-            Self::FailedToStart | Self::Failed | Self::SpecInvalid | Self::RecordDamaged | Self::ReloadRejected => {
-                tracing::Level::ERROR
-            }
+            Self::FailedToStart
+            | Self::Failed
+            | Self::SpecInvalid
+            | Self::RecordDamaged
+            | Self::ReloadRejected
+            | Self::DiskLimit => tracing::Level::ERROR,
             Self::ManagerAway
             | Self::Restarting
             | Self::HandleConflict

@@ -102,7 +102,9 @@ pub fn detail(container: &Container) -> String {
         let edit = if container.state == Lifecycle::Invalid { "" } else { "invalid edit: " };
         return format!("{edit}{error}");
     }
+    let limitation = container.limitation.as_ref().filter(|_| faulty || container.state == Lifecycle::Exited);
     let parts = [
+        limitation.map(|limitation| limitation.message.clone()),
         ended(container).filter(|_| faulty || container.state == Lifecycle::Exited),
         masked(container),
         (!spec.pending.is_empty()).then(|| format!("pending: {}", spec.pending.join(", "))),

@@ -199,6 +199,7 @@ impl Sheet<'_> {
     fn outcome(&mut self, container: &Container) -> Result<(), CliError> {
         self.field("Restarts", (container.restarts > 0).then(|| container.restarts.to_string()))?;
         self.field("Last exit", phrase::ended(container))?;
+        self.field("Limitation", container.limitation.as_ref().map(|limitation| limitation.message.clone()))?;
         self.lines("Failure", container.error.iter().flat_map(failure))
     }
 }

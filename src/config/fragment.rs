@@ -34,6 +34,10 @@ pub struct ConfigFragment {
     pub capabilities: Option<CapabilitiesFragment>,
     /// Where images are fetched from, and as whom.
     pub images: Option<ImagesFragment>,
+    /// How the disk is watched.
+    pub disk: Option<DiskFragment>,
+    /// Project quotas.
+    pub xfs: Option<XfsFragment>,
     /// How long sandboxes are kept.
     pub sandbox: Option<SandboxFragment>,
     /// What is measured.
@@ -135,6 +139,27 @@ pub struct RegistryFragment {
     pub insecure: Option<Insecure>,
 }
 
+/// `[disk]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct DiskFragment {
+    /// Whether limits of specs are enforced that do not say how. Defaults to false.
+    pub enforce_quota: Option<bool>,
+    /// How often it is looked at, where somebody must look. Defaults to `15s`.
+    pub watch_interval: Option<Timespan>,
+}
+
+/// `[xfs]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct XfsFragment {
+    /// What berthd chooses project IDs from. Defaults to `5000-10000`.
+    pub project_range: Option<Ranges>,
+    /// How far a container gets above a limit before it is ended. Defaults to `10MiB`.
+    #[serde(default, deserialize_with = "optional")]
+    pub quota_headroom: Option<Bytes>,
+}
+
 /// `[sandbox]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -173,6 +198,8 @@ impl Shape for ConfigFragment {
             ("images.limits", keys::<LimitsFragment>()),
             ("images.gc", keys::<GcFragment>()),
             ("images.registry", keys::<RegistryFragment>()),
+            ("disk", keys::<DiskFragment>()),
+            ("xfs", keys::<XfsFragment>()),
             ("sandbox", keys::<SandboxFragment>()),
             ("statistics", keys::<StatisticsFragment>()),
             ("log", keys::<LogFragment>()),

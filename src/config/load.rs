@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     Config, ConfigFragment, LogConfig, NamespacesConfig, NetClsConfig, Overrides, SandboxConfig, StatisticsConfig,
-    capabilities,
+    capabilities, disk,
     fragment::{LogFragment, NamespacesFragment, NetClsFragment, SandboxFragment, StatisticsFragment},
     images,
 };
@@ -94,6 +94,8 @@ impl Config {
         let net_cls = net_cls(fragment.net_cls.unwrap_or_default(), &stack, &mut errors);
         defaults.primary_handle = net_cls.primary_handle;
         let images = images::check(fragment.images.unwrap_or_default(), &stack, &mut errors);
+        let disk = disk::disk(fragment.disk.unwrap_or_default(), &stack, &mut errors);
+        let xfs = disk::xfs(fragment.xfs.unwrap_or_default(), &stack, &mut errors);
         let statistics = statistics(fragment.statistics.unwrap_or_default(), &stack, &mut errors);
         errors.extend(check_defaults(&defaults));
         isolation(fragment.isolation.as_deref().unwrap_or_default(), isolators, &stack, &mut errors);
@@ -114,6 +116,8 @@ impl Config {
             net_cls,
             capabilities: fragment.capabilities.unwrap_or_default().into(),
             images,
+            disk,
+            xfs,
             sandbox: fragment.sandbox.unwrap_or_default().into(),
             statistics,
             log: fragment.log.unwrap_or_default().into(),

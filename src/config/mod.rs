@@ -1,6 +1,7 @@
 //! berthd's own configuration: `berthd.toml`, drop-ins, `BERTHD_*`, flags, in rising precedence.
 
 mod capabilities;
+mod disk;
 mod fragment;
 mod images;
 mod load;
@@ -9,6 +10,7 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use disk::{DiskConfig, XfsConfig};
 pub(crate) use fragment::ConfigFragment;
 pub use images::{GcConfig, ImagesConfig, Insecure, LimitsConfig, RegistryConfig};
 
@@ -32,6 +34,10 @@ pub struct Config {
     pub capabilities: Capabilities,
     /// Where images are fetched from, and as whom; how far they are trusted; how long they are kept.
     pub images: ImagesConfig,
+    /// How the disk is watched.
+    pub disk: DiskConfig,
+    /// Project quotas.
+    pub xfs: XfsConfig,
     /// How long sandboxes are kept.
     pub sandbox: SandboxConfig,
     /// What is measured.

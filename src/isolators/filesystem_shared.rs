@@ -67,7 +67,9 @@ impl Isolator for FilesystemShared {
     }
 
     fn needs_restart(&self, old: &Spec, new: &Spec) -> Vec<&'static str> {
-        if old.volumes == new.volumes { Vec::new() } else { vec!["volumes"] }
+        let same = old.volumes.len() == new.volumes.len();
+        let same = same && old.volumes.iter().zip(&new.volumes).all(|(old, new)| old.shows_as(new));
+        if same { Vec::new() } else { vec!["volumes"] }
     }
 
     fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {

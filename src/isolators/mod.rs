@@ -18,6 +18,8 @@ use crate::{
 
 /// `cgroups/net_cls`.
 pub mod cgroups_net_cls;
+/// `disk/du` and its kin: what containers take of the disk.
+pub mod disk;
 /// `docker/runtime`.
 pub(crate) mod docker_runtime;
 /// `filesystem/linux`.
@@ -132,6 +134,20 @@ pub trait Isolator: fmt::Debug + Sync {
         Vec::new()
     }
 
+    /// Whether [`Self::update`] has something to do for a running container.
+    fn is_outdated(&self, _wanted: &Wanted<'_>, _plan: &Plan) -> bool {
+        false
+    }
+
+    /// Makes true for a running container what its spec or the configuration says now and what needs no restart: on the
+    /// host, and in the plan that its record will hold. Idempotent.
+    ///
+    /// # Errors
+    /// What could not be changed; the container goes on as it is.
+    fn update(&self, _cx: &Container<'_>, _wanted: &Wanted<'_>, _plan: &mut Plan) -> Result<(), String> {
+        Ok(())
+    }
+
     /// What is in force for a running container, in a few words, and in Mesos's terms.
     ///
     /// # Errors
@@ -184,6 +200,15 @@ pub struct Check<'a> {
     pub sandboxes: &'a Path,
     /// The spec's image, if it has one: looked up once, since a tag may become another image meanwhile.
     pub found: Option<&'a filesystem_linux::Found>,
+}
+
+/// What a running container should be, by its files of now.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Its spec.
+    pub spec: &'a Spec,
+    /// The configuration.
+    pub config: &'a Config,
 }
 
 /// A container about to start.

@@ -223,6 +223,7 @@ mod tests {
             sandbox: None,
             tag: None,
             image: None,
+            disk: None,
             steps,
             program,
             warnings: vec![],

@@ -75,7 +75,7 @@ pub enum Order {
     },
     /// Forgets that a unit failed.
     ResetFailed(Name),
-    /// Kills the main process of a unit that is being stopped, which hears no other signal.
+    /// Kills the main process of a unit, and nothing else: what follows is what follows when a program is killed.
     KillMain(Name),
 }
 

@@ -11,8 +11,10 @@ use crate::{
     spec::{Handle, Name},
 };
 
+mod disk;
 mod statistics;
 
+pub use disk::{DiskInfo, DiskStatistics, LimitReason, Limitation, LimitedResource, Persistence, Scalar};
 pub use statistics::{ContainerStatistics, STATISTICS_SCHEMA, Statistics, Usage};
 
 /// Version of the state file's form; a reader refuses a greater one.
@@ -71,6 +73,9 @@ pub struct Container {
     pub result: Option<String>,
     /// Why the last start failed before the program began.
     pub error: Option<Failure>,
+    /// What berthd ended it for, or its last run: more of a resource than it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limitation: Option<Limitation>,
     /// Automatic restarts since the last start by hand.
     pub restarts: u32,
     /// Its files.
@@ -218,6 +223,20 @@ mod tests {
     use super::*;
     use crate::protocol::Stage;
 
+    /// A limitation in which every key has a value.
+    fn limitation() -> Limitation {
+        Limitation {
+            reason: LimitReason::Disk,
+            message: String::new(),
+            limited_resources: vec![LimitedResource {
+                name: "disk".to_owned(),
+                kind: "SCALAR".to_owned(),
+                scalar: Scalar { value: 1.0 },
+                disk: Some(DiskInfo { persistence: Persistence { id: String::new(), container_path: "/x".into() } }),
+            }],
+        }
+    }
+
     /// A state in which every key has a value.
     fn full() -> State {
         let text = || Some("text".to_owned());
@@ -241,6 +260,7 @@ mod tests {
             exit: Some(Exit::Dumped(11)),
             result: text(),
             error: Some(error),
+            limitation: Some(limitation()),
             restarts: 0,
             spec,
             sandbox: Some("/x".into()),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::DiskStatistics;
 use crate::spec::Name;
 
 /// Version of the form of `statistics.json`; a reader refuses a greater one.
@@ -35,7 +36,7 @@ pub struct ContainerStatistics {
     pub usage: Usage,
 }
 
-/// What one container has used since its start. What is absent is not known; it is never zero instead.
+/// What one container has used since its start, and has in use. What is absent is not known; it is never zero instead.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Bytes received from the network.
@@ -50,6 +51,15 @@ pub struct Usage {
     /// Packets sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub net_tx_packets: Option<u64>,
+    /// What its sandbox may take of the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_limit_bytes: Option<u64>,
+    /// What its sandbox takes, with what it has changed of its image, when last measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_used_bytes: Option<u64>,
+    /// The same of the sandbox and of each volume that has a limit of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disk_statistics: Vec<DiskStatistics>,
 }
 
 /// A column of the table of measures: its name in Mesos, what it is, and how it is read.
@@ -63,24 +73,53 @@ const COUNTERS: [Measure; 4] = [
     ("net_tx_packets", "Packets sent to the network.", |usage| usage.net_tx_packets),
 ];
 
+/// What is read of one part of the disk, as [`Measure`].
+type DiskMeasure = (&'static str, &'static str, fn(&DiskStatistics) -> Option<u64>);
+
+/// All measures of the disk, which go up and down; the sandbox is the volume without a name.
+const DISK_GAUGES: [DiskMeasure; 4] = [
+    ("disk_limit_bytes", "What may be taken of the disk.", |disk| disk.limit_bytes),
+    ("disk_used_bytes", "What is taken of the disk, when last measured.", |disk| disk.used_bytes),
+    ("disk_limit_inodes", "How many inodes there may be.", |disk| disk.limit_inodes),
+    ("disk_used_inodes", "How many inodes there are, when last measured.", |disk| disk.used_inodes),
+];
+
 impl Statistics {
     /// The same for the textfile collector of Prometheus's node_exporter (its exposition format, version 0.0.4).
     #[must_use]
     pub fn exposition(&self) -> String {
         let mut text = String::new();
         for (name, help, read) in COUNTERS {
-            let mut heading = false;
-            for container in &self.containers {
-                let Some(value) = read(&container.usage) else { continue };
-                // Writing to a String cannot fail.
-                if !std::mem::replace(&mut heading, true) {
-                    let _ = writeln!(text, "# HELP berth_{name}_total {help}\n# TYPE berth_{name}_total counter");
-                }
-                let _ = writeln!(text, "berth_{name}_total{{container=\"{}\"}} {value}", container.name);
-            }
+            let all = self.containers.iter();
+            let samples = all.filter_map(|c| Some((format!("container=\"{}\"", c.name), read(&c.usage)?)));
+            family(&mut text, &format!("berth_{name}_total"), help, "counter", samples);
+        }
+        for (name, help, read) in DISK_GAUGES {
+            let all = self.containers.iter().flat_map(|c| c.usage.disk_statistics.iter().map(move |disk| (c, disk)));
+            let samples = all.filter_map(|(c, disk)| {
+                let volume = disk.persistence.as_ref().map_or("", |volume| &volume.id);
+                Some((format!("container=\"{}\",volume=\"{}\"", c.name, escaped(volume)), read(disk)?))
+            });
+            family(&mut text, &format!("berth_{name}"), help, "gauge", samples);
         }
         text
     }
+}
+
+/// One family of samples, if there are any.
+fn family(text: &mut String, name: &str, help: &str, kind: &str, samples: impl Iterator<Item = (String, u64)>) {
+    // Writing to a String cannot fail.
+    for (index, (labels, value)) in samples.enumerate() {
+        if index == 0 {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        }
+        let _ = writeln!(text, "{name}{{{labels}}} {value}");
+    }
+}
+
+/// The value of a label.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -88,6 +127,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::observe::Persistence;
 
     /// Two containers, one of which is half known.
     fn statistics() -> Statistics {
@@ -96,6 +136,18 @@ mod tests {
             net_rx_packets: Some(2),
             net_tx_bytes: Some(3),
             net_tx_packets: Some(u64::MAX),
+            disk_limit_bytes: Some(4),
+            disk_used_bytes: Some(5),
+            disk_statistics: vec![
+                DiskStatistics { limit_bytes: Some(4), used_bytes: Some(5), ..DiskStatistics::default() },
+                DiskStatistics {
+                    persistence: Some(Persistence { id: "a\\\"b".to_owned(), container_path: "/c".into() }),
+                    limit_bytes: Some(6),
+                    used_bytes: None,
+                    limit_inodes: Some(7),
+                    used_inodes: Some(8),
+                },
+            ],
         };
         let half = Usage { net_tx_bytes: Some(0), ..Usage::default() };
         let of = |name: &str, usage| ContainerStatistics { name: name.parse().unwrap(), timestamp: 1.5, usage };
@@ -113,7 +165,12 @@ mod tests {
     #[test]
     fn prometheus_reads_one_family_a_measure() {
         let text = statistics().exposition();
-        assert_eq!(text.matches("# TYPE").count(), 4);
+        assert_eq!(text.matches("# TYPE").count(), 8);
+        assert!(text.contains(
+            "# TYPE berth_disk_limit_bytes gauge\nberth_disk_limit_bytes{container=\"web\",volume=\"\"} 4\n\
+             berth_disk_limit_bytes{container=\"web\",volume=\"a\\\\\\\"b\"} 6\n"
+        ));
+        assert_eq!(text.matches("berth_disk_used_bytes{").count(), 1, "what is not known is not there");
         assert!(text.contains(
             "# HELP berth_net_tx_bytes_total Bytes sent to the network.\n# TYPE berth_net_tx_bytes_total counter\n\
              berth_net_tx_bytes_total{container=\"db\"} 0\nberth_net_tx_bytes_total{container=\"web\"} 3\n"
@@ -136,5 +193,11 @@ mod tests {
         assert_eq!(sorted(keys(&json)), sorted(keys(&schema["properties"])));
         let container = &schema["properties"]["containers"]["items"]["properties"];
         assert_eq!(sorted(keys(&json["containers"][1])), sorted(keys(container)));
+        let disk = &container["disk_statistics"]["items"]["properties"];
+        let volume = &json["containers"][1]["disk_statistics"][1];
+        let mut known = keys(volume);
+        known.push("used_bytes".to_owned());
+        assert_eq!(sorted(known), sorted(keys(disk)));
+        assert_eq!(sorted(keys(&volume["persistence"])), sorted(keys(&disk["persistence"]["properties"])));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     image,
     inside::Inside,
     isolators::{
-        Check, Isolator, ORDER, docker_runtime,
+        Check, Isolator, ORDER, disk, docker_runtime,
         filesystem_linux::{Found, find},
         volume,
     },
@@ -58,6 +58,7 @@ pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
         sandbox: None,
         tag: None,
         image: None,
+        disk: None,
         steps: Vec::new(),
         program: program(from.name, from.spec, &account, says)?,
         warnings: Vec::new(),
@@ -117,7 +118,7 @@ fn isolate(from: Build<'_>, found: Option<&Found>, plan: &mut Plan) -> Result<()
             )));
         }
     }
-    Ok(())
+    disk::check_served(from.spec, plan).map_err(|message| config(&message))
 }
 
 /// Where a program in a root of its own starts, if its spec does not say: in the sandbox, where that is seen.

@@ -168,6 +168,7 @@ mod tests {
             sandbox: None,
             tag: None,
             image: None,
+            disk: None,
             steps: vec![],
             program: Program { executable: "x".to_owned(), argv: vec![], environment: vec![], init: false },
             warnings: vec![],

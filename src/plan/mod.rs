@@ -6,6 +6,7 @@
 mod bind;
 mod build;
 mod capabilities;
+mod disk;
 mod step;
 
 use std::{
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use bind::{Bind, Made, Source};
 pub use build::{Build, DEFAULT_PATH, build, needs_restart};
 pub use capabilities::{CapabilitySets, CapabilityWishes, Forbidden, Grant};
+pub use disk::{DiskPlan, Tracked, TrackedVolume};
 pub use step::{Action, EtcFile, Phase, Step, Top};
 
 use crate::{
@@ -46,6 +48,9 @@ pub struct Plan {
     /// The root of the container's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Base>,
+    /// What is counted of the disk, and up to where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskPlan>,
     /// What the child does between its birth and the program, sorted by phase, then isolator.
     pub steps: Vec<Step>,
     /// What it becomes.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Bytes, Capabilities, HandleChoice, MachineId, MountOption, OnChange, Propagation, Pull, Resource, Restart,
+    Bytes, Capabilities, Enforce, HandleChoice, MachineId, MountOption, OnChange, Propagation, Pull, Resource, Restart,
     SandboxMode, Share, Signal, VolumeMode, VolumeType,
     words::{
         self, CapabilityWord, Choice, CommandWord, FileMode, GroupWord, RlimitWord, Timespan, Umask, UserWord, choice,
@@ -49,6 +49,8 @@ pub struct Fragment {
     pub machine_id: Option<MachineId>,
     /// Parts of the filesystem seen differently. Defaults to none.
     pub volumes: Option<Vec<VolumeFragment>>,
+    /// What it may take of the disk.
+    pub disk: Option<DiskFragment>,
     /// Namespaces.
     pub namespaces: Option<NamespacesFragment>,
     /// The network.
@@ -110,6 +112,23 @@ pub struct VolumeFragment {
     /// Which mounts made later are seen where. Defaults to `host_to_container`, with `RO` to `private`.
     #[serde(default, deserialize_with = "choice")]
     pub propagation: Option<Propagation>,
+    /// What may lie in it, of one in the sandbox. Defaults to none of its own: it counts to the sandbox.
+    #[serde(default, deserialize_with = "optional")]
+    pub limit: Option<Bytes>,
+}
+
+/// `[disk]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct DiskFragment {
+    /// Of the sandbox and what is changed of the image. Defaults to none.
+    #[serde(default, deserialize_with = "optional")]
+    pub limit: Option<Bytes>,
+    /// The same in files. Defaults to none.
+    pub inodes: Option<u64>,
+    /// Defaults to `account`, unless `berthd.toml` enforces quotas.
+    #[serde(default, deserialize_with = "choice")]
+    pub enforce: Option<Enforce>,
 }
 
 /// `[namespaces]`.
@@ -201,6 +220,7 @@ impl Shape for Fragment {
             ("command", keys::<words::CommandTable>()),
             ("image", keys::<ImageFragment>()),
             ("volumes", keys::<VolumeFragment>()),
+            ("disk", keys::<DiskFragment>()),
             ("namespaces", keys::<NamespacesFragment>()),
             ("network", keys::<NetworkFragment>()),
             ("capabilities", keys::<CapabilitiesFragment>()),

@@ -24,8 +24,8 @@ pub use load::{Catalog, Claim, Defaults, Loaded, Outcome, load, load_all, load_f
 pub use origins::{Origin, origins, origins_of_file};
 pub use rlimit::{Resource, Rlimit, Rlimits};
 pub use types::{
-    Bytes, Command, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces, Network, OnChange,
-    Pull, Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName,
+    Bytes, Command, Disk, Enforce, Handle, HandleChoice, Identity, Image, MachineId, Name, NameError, Namespaces,
+    Network, OnChange, Pull, Restart, SandboxMode, Service, Share, Signal, Spec, StartLimit, UserName,
 };
 pub(crate) use validate::{beyond_bounding, kernel_tree};
 pub use volume::{MountOption, Owner, Ownership, Propagation, Tmpfs, Volume, VolumeMode, VolumeSource, VolumeType};

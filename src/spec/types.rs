@@ -42,6 +42,9 @@ pub struct Spec {
     pub machine_id: MachineId,
     /// Parts of the filesystem that the container sees differently, in the order written.
     pub volumes: Vec<Volume>,
+    /// What it may take of the disk. Without a word on it left out, so that older specs keep their digest.
+    #[serde(default, skip_serializing_if = "Disk::is_unset")]
+    pub disk: Disk,
     /// Namespaces.
     pub namespaces: Namespaces,
     /// The network.
@@ -190,6 +193,49 @@ pub enum SandboxMode {
     Fresh,
     /// One directory that all runs share.
     Persistent,
+}
+
+/// What a container may take of the disk: its sandbox, with what it changes of its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Disk {
+    /// In bytes, above 0. Defaults to no limit.
+    pub limit: Option<Bytes>,
+    /// In files, directories and all else that has an inode, above 0. Defaults to no limit.
+    pub inodes: Option<u64>,
+    /// What happens at a limit. Unset: `account`, unless `berthd.toml` enforces quotas.
+    pub enforce: Option<Enforce>,
+}
+
+impl Disk {
+    /// Whether nothing is said.
+    #[must_use]
+    pub fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What happens to a container that takes more of the disk than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enforce {
+    /// The write fails with ENOSPC or EDQUOT, and the container lives.
+    Hard,
+    /// The container is ended.
+    Kill,
+    /// It is shown.
+    Account,
+}
+
+impl Enforce {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hard => "hard",
+            Self::Kill => "kill",
+            Self::Account => "account",
+        }
+    }
 }
 
 /// The namespaces of a container.

@@ -30,6 +30,9 @@ pub struct Volume {
     /// Defaults to `host_to_container`, as in Mesos; with `RO` to `private`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propagation: Option<Propagation>,
+    /// What may lie in it, in bytes; only of one in the sandbox. Without, it counts to the sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Bytes>,
 }
 
 /// What a volume shows.
@@ -128,6 +131,12 @@ pub enum Propagation {
 }
 
 impl Volume {
+    /// Whether the container sees the same of both, whatever their limits are.
+    #[must_use]
+    pub fn shows_as(&self, other: &Self) -> bool {
+        *self == Self { limit: self.limit, ..other.clone() }
+    }
+
     /// The path in the sandbox that it shows, if it does.
     #[must_use]
     pub fn in_sandbox(&self) -> Option<&PathBuf> {

@@ -22,6 +22,7 @@ pub use versions::Versions;
 
 use crate::{
     manager::{Exit, Process},
+    observe::Limitation,
     plan::Plan,
     protocol::Failure,
     spec::{Name, Spec},
@@ -73,10 +74,13 @@ pub struct Run {
     /// The cgroup2 cgroup that it was started in, below the mount; none where there is no cgroup2.
     #[serde(default)]
     pub cgroup: Option<String>,
+    /// What berthd ends it for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limitation: Option<Limitation>,
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
     /// Whether an operator or a dependency stopped it.
     pub stopped: bool,
@@ -88,6 +92,9 @@ pub struct Ended {
     pub at: String,
     /// Its sandbox, which outlives it.
     pub sandbox: Option<PathBuf>,
+    /// What berthd ended it for, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limitation: Option<Limitation>,
 }
 
 impl Record {

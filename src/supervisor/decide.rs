@@ -206,13 +206,21 @@ mod tests {
             sandbox: "/sandbox".into(),
             process: None,
             cgroup: None,
+            limitation: None,
         };
         Record { acted_on: Some(digest(spec)), spec: Some(spec.clone()), run: Some(run), ..Record::new(name, "boot") }
     }
 
     /// A record of a container that ran and is at rest.
     fn rested(spec: &Spec, stopped: bool) -> Record {
-        let last = Ended { stopped, result: "success".to_owned(), exit: None, at: String::new(), sandbox: None };
+        let last = Ended {
+            stopped,
+            result: "success".to_owned(),
+            exit: None,
+            at: String::new(),
+            sandbox: None,
+            limitation: None,
+        };
         Record { run: None, last: Some(last), ..running(spec) }
     }
 

@@ -110,7 +110,7 @@ impl Supervisor {
         }
         let mut record = slot.record.borrow().clone();
         record.run = None;
-        record.last = Some(Ended { sandbox: Some(run.sandbox), ..last });
+        record.last = Some(Ended { sandbox: Some(run.sandbox), limitation: run.limitation, ..last });
         self.keep(slot, record);
         self.collect.notify_one();
     }
@@ -146,6 +146,7 @@ fn ended(unit: &Unit, invocation: &str) -> Ended {
         exit: unit.exit.filter(|_| its_own),
         at: crate::clock::now(),
         sandbox: None,
+        limitation: None,
     }
 }
 

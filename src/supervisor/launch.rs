@@ -354,6 +354,7 @@ impl Task {
             sandbox: sandbox.clone(),
             process: None,
             cgroup: crate::host::cgroups::of_process(&self.host.root, self.launcher).ok(),
+            limitation: None,
         };
         let before = self.record.clone();
         self.record.spec = Some(self.spec.clone());

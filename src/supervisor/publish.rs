@@ -127,6 +127,10 @@ impl Supervisor {
                 .filter(|_| state != Lifecycle::Stopped)
                 .cloned(),
             error: record.failure.clone().or_else(|| unstarted(&unit).filter(|_| direct)),
+            limitation: match &record.run {
+                Some(run) => run.limitation.clone(),
+                None => last.and_then(|last| last.limitation.clone()),
+            },
             restarts: unit.restarts,
             spec: self.spec_status(slot),
             sandbox: sandbox.or_else(|| last.and_then(|last| last.sandbox.clone())),
@@ -246,9 +250,10 @@ fn named(containers: &[Container], word: &str, why: impl Fn(&Container) -> Optio
 
 /// Why a container failed, in a few words.
 fn reason(container: &Container) -> String {
-    match (&container.error, &container.result) {
-        (Some(error), _) => error.message.clone(),
-        (None, Some(result)) => result.clone(),
-        (None, None) => "unknown".to_owned(),
+    match (&container.error, &container.limitation, &container.result) {
+        (Some(error), ..) => error.message.clone(),
+        (None, Some(limitation), _) => limitation.message.clone(),
+        (None, None, Some(result)) => result.clone(),
+        (None, None, None) => "unknown".to_owned(),
     }
 }

@@ -376,6 +376,7 @@ fn plan(argv: &[&str], sandbox: &Path) -> Plan {
         sandbox: Some(sandbox.to_owned()),
         tag: None,
         image: None,
+        disk: None,
         steps: vec![
             step(Phase::Namespaces, Action::IsolateMounts),
             step(Phase::Mounts, Action::MountProc),

@@ -141,6 +141,7 @@ mod tests {
             sandbox: None,
             tag: None,
             image: None,
+            disk: None,
             steps: vec![
                 step("berth", Phase::Namespaces, Action::IsolateMounts),
                 step("filesystem/shared", Phase::Mounts, Action::Bind { binds }),

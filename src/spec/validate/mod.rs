@@ -1,6 +1,7 @@
 //! Draft to [`Spec`]: the rules that one value alone cannot break.
 
 mod capabilities;
+mod disk;
 mod image;
 mod report;
 mod rlimits;
@@ -73,6 +74,7 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
     let hostname = image::hostname(fragment.hostname, image.is_some(), &mut report);
     let machine_id = image::machine_id(fragment.machine_id, image.is_some(), &mut report);
     let root = image.as_ref().map(|image| image.read_only);
+    let volumes = volumes::volumes(fragment.volumes.unwrap_or_default(), root, &mut report);
     let spec = Spec {
         description: description(fragment.description, &mut report),
         autostart: fragment.autostart.unwrap_or(draft.layer.autostarts()),
@@ -86,7 +88,8 @@ pub fn validate<'a>(draft: &Draft<'a>) -> (Spec, Report<'a>) {
         image,
         hostname,
         machine_id,
-        volumes: volumes::volumes(fragment.volumes.unwrap_or_default(), root, &mut report),
+        disk: disk::disk(fragment.disk.unwrap_or_default(), &volumes, &mut report),
+        volumes,
         namespaces,
         network: network(fragment.network.unwrap_or_default(), draft.primary_handle, &mut report),
         capabilities: capabilities::capabilities(fragment.capabilities.unwrap_or_default(), &mut report),

@@ -53,6 +53,11 @@ impl<'a> Report<'a> {
         self.warnings.extend(found.map(|found| found.with_help(complaint.help).as_warning()));
     }
 
+    /// Whether a value was written for this container, and is no default of the host's.
+    pub fn is_of_spec(&self, path: &str) -> bool {
+        self.stack.origin(&dotted(path)) >= Some(self.main)
+    }
+
     /// An error about a key of the spec that is not there, unless it is there misspelled.
     pub fn missing(&mut self, key: &str, complaint: Complaint) {
         let mut failed = self.stack.documents.iter().flat_map(|document| &document.failed);

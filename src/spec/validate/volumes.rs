@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    disk,
     report::Report,
     text::{absolute, path},
 };
@@ -13,7 +14,7 @@ use crate::{
     image,
     source::Complaint,
     spec::{
-        MountOption, Owner, Ownership, Propagation, Tmpfs, Volume, VolumeMode, VolumeSource, VolumeType,
+        Bytes, MountOption, Owner, Ownership, Propagation, Tmpfs, Volume, VolumeMode, VolumeSource, VolumeType,
         fragment::VolumeFragment, words::UserWord,
     },
     state::sandbox,
@@ -50,7 +51,8 @@ pub fn volumes(fragments: Vec<VolumeFragment>, image: Option<bool>, report: &mut
         }
         let source = one.source(&fragment);
         if let Some((container_path, source)) = target.zip(source) {
-            volumes.extend(one.volume(container_path, source, fragment));
+            let limit = one.limit(&fragment, &source, &volumes);
+            volumes.extend(one.volume(container_path, source, fragment).map(|volume| Volume { limit, ..volume }));
         }
     }
     for (path, indices) in places.into_iter().filter(|(_, indices)| indices.len() > 1) {
@@ -200,7 +202,35 @@ impl One<'_, '_> {
             container_path,
             source,
             mode,
+            limit: None,
         })
+    }
+
+    /// What may lie in it. What is the host's is not the container's alone, and what two limits hold for would have to
+    /// be counted twice.
+    fn limit(&mut self, fragment: &VolumeFragment, source: &VolumeSource, before: &[Volume]) -> Option<Bytes> {
+        let limit = fragment.limit?;
+        let path = match source {
+            VolumeSource::Path(path) if path.is_relative() => Some(path),
+            _ => None,
+        };
+        let limited = before.iter().filter(|other| other.limit.is_some()).filter_map(Volume::in_sandbox);
+        let other = path.and_then(|path| limited.into_iter().find(|other| overlap(path, other)));
+        let complaint = match (disk::refused(limit), source, path, other) {
+            (Some(complaint), ..) => complaint,
+            (None, VolumeSource::Tmpfs(_), ..) => {
+                Complaint::new("what is in memory takes nothing of the disk").help("write `size`")
+            }
+            (None, _, None, _) => Complaint::new("what is not in the sandbox is not the container's to fill")
+                .help("give the volume a relative host_path"),
+            (None, _, Some(path), Some(other)) => {
+                let (path, other) = (path.display(), other.display());
+                Complaint::new(format!("{path} and {other} of another volume with a limit lie in one another"))
+            }
+            (None, _, Some(_), None) => return Some(limit),
+        };
+        self.error("limit", complaint);
+        None
     }
 
     /// The part of the source that is seen.
@@ -250,6 +280,11 @@ impl One<'_, '_> {
         self.error("propagation", complaint);
         None
     }
+}
+
+/// Whether one path is the other or lies in it, by whole components.
+fn overlap(a: &Path, b: &Path) -> bool {
+    a.starts_with(b) || b.starts_with(a)
 }
 
 /// A type as it is written.

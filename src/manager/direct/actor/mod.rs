@@ -168,10 +168,16 @@ impl Actor {
             Order::Extend { name, by } => self.feed_quietly(&name, Input::Extended(by)),
             Order::Adopt { name, invocation, process, settings } => self.adopt(&name, invocation, process, *settings),
             Order::ResetFailed(name) => self.feed(&name, Input::ResetFailed),
-            // Here stops look for themselves.
-            Order::KillMain(_) => {}
+            Order::KillMain(name) => self.kill_main(&name),
         }
         self.advance();
+    }
+
+    /// Kills a main process; its end is noticed as any other.
+    fn kill_main(&self, name: &Name) {
+        if let Some(main) = self.find(name, Role::Main).and_then(|number| self.watched.get(&number)) {
+            kernel::send(&main.handle.fd, crate::spec::Signal::KILL.0).ok(); // has just ended
+        }
     }
 
     /// The launcher's report: from now on the main process is known.
