@@ -306,13 +306,16 @@ fn reboot() {
     world.succeeds(&["pull", &world.source("t")]);
     let mut client = world.berthctl(&["update", "--no-pull", "--watch", "1h", "web"]).spawn().unwrap();
     let digest = world.digest("v2");
-    world.until("the new one", |world| (world.state("web")["image"]["digest"] == digest.as_str()).then_some(()));
+    let main = world.until("the new one", |world| {
+        let state = world.state("web");
+        let runs = state["state"] == "running" && state["image"]["digest"] == digest.as_str();
+        state["main_pid"].as_u64().filter(|_| runs)
+    });
     world.until("its word", |world| world.words().contains("v2").then_some(()));
     world.kill();
     client.wait().unwrap();
     // The processes end with the host, and what lies under /run.
-    let main = world.state("web")["main_pid"].as_u64().unwrap().to_string();
-    assert!(world.inside("kill").args(["-9", &main]).status().unwrap().success());
+    assert!(world.inside("kill").args(["-9", &main.to_string()]).status().unwrap().success());
     world.sh(&format!("rm -r {0}/records {0}/state.json", world.path("/run/berth").display()));
     let file = world.path("/var/lib/berth/versions/web.json");
     let mut versions = world.versions("web").unwrap();
