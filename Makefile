@@ -3,7 +3,7 @@
 # make test           build and run the test rings 1 to 4 (root, for all but the first)
 # make test-vm        ring 4 alone, a virtual machine; SUITE=bookworm (default), trixie or sid
 # make check          what CI runs: format, lints, tests
-# make bench          measure against systemd, bwrap and crun (root)
+# make bench          measure against systemd, bwrap, crun, umoci and podman (root)
 # make install        PREFIX=/usr/local and DESTDIR= are honoured
 # make uninstall      takes back what install put there; what is in /etc/berth and /var/lib/berth stays
 
@@ -55,6 +55,7 @@ check: lint test
 
 bench:
 	@tests/install-needs build test
+	@tests/install-needs bench || echo "make bench: without podman" >&2
 	benches/run
 
 # Units name the programs of PREFIX=/usr; here they get the prefix in force.

@@ -8,6 +8,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+#[path = "ring2_pull/connect.rs"]
+mod connect;
 #[path = "ring2_pull/ctl.rs"]
 mod ctl;
 #[path = "ring2_pull/honest.rs"]
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
     if !able {
         eprintln!("ring 2 NOT RUN: needs root with CAP_SYS_ADMIN, and: {}", missing.join(" "));
     }
-    let trials = honest::ALL.iter().chain(liars::ALL).chain(ctl::ALL).chain(start::ALL);
+    let trials = honest::ALL.iter().chain(liars::ALL).chain(ctl::ALL).chain(connect::ALL).chain(start::ALL);
     let trials = trials
         .map(|(name, case)| {
             Trial::test(*name, move || {

@@ -1,12 +1,14 @@
 //! What berth costs, as ratios: against its peers, and against the least that systemd itself needs.
 //!
-//! `make bench`, or `benches/run start launch crowd traffic handles direct unpack size` for some of it. Everything is measured in one run on one namespaced host (`tests/support`), in turns, and compared
-//! by medians: this machine's seconds are nobody else's, its ratios are. Programs that are started are started alike,
-//! by one stopwatch inside the host ([`inside`]).
+//! `make bench`, or `benches/run start launch image shared crowd traffic handles direct unpack size` for some of it.
+//! Everything is measured in one run on one namespaced host (`tests/support`), in turns, and compared by medians: this
+//! machine's seconds are nobody else's, its ratios are. Programs that are started are started alike, by one stopwatch
+//! inside the host ([`inside`]).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a terminal")]
 
 mod images;
 mod inside;
+mod podman;
 mod table;
 mod traffic;
 
@@ -109,13 +111,19 @@ fn compare(sections: &[String]) -> Result<()> {
     host::check_machine()?;
     let rounds = env::var("BERTH_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
     let wanted = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
-    let host = boot()?;
+    let (host, with_podman) = boot(wanted("image") || wanted("shared"))?;
     let mut table = Table::default();
     if wanted("start") {
         start(&host, &mut table, rounds)?;
     }
     if wanted("launch") {
         launch(&host, &mut table, rounds)?;
+    }
+    if wanted("image") {
+        images::start(&host, &mut table, rounds, with_podman)?;
+    }
+    if wanted("shared") {
+        images::shared(&host, &mut table)?;
     }
     if wanted("crowd") {
         crowds(&host, &mut table)?;
@@ -140,8 +148,9 @@ fn compare(sections: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A host with berth installed as a package would, and what the measurements need.
-fn boot() -> Result<Host> {
+/// A host with berth installed as a package would, and what the measurements need; and whether it has podman, which it
+/// is shown only with images.
+fn boot(with_images: bool) -> Result<(Host, bool)> {
     let floor = Path::new(BERTHD).with_file_name("examples").join("notify-floor");
     let mut options = BootOptions::default()
         .net_cls()
@@ -161,12 +170,16 @@ fn boot() -> Result<Host> {
         let unit = unit?;
         options = options.copy(unit.path(), Path::new("/usr/lib/systemd/system").join(unit.file_name()));
     }
+    let mut with_podman = false;
+    if with_images {
+        (options, with_podman) = images::show(options)?;
+    }
     eprintln!("bench: boots a host");
     let host = Host::boot_with(Suite::Bookworm, &options)?;
     // crun cannot change its root to the one that it has.
     host.ok("mkdir /bench/root && mount --bind / /bench/root");
     host.ok("groupadd berth && systemctl start berthd hold.target");
-    Ok(host)
+    Ok((host, with_podman))
 }
 
 /// `systemctl start` of a container against that of an empty unit.

@@ -86,6 +86,10 @@ pub struct ImagesFragment {
     pub stall_timeout: Option<Timespan>,
     /// Files of credentials. Defaults to berth's own, docker's and podman's.
     pub auth_files: Option<Vec<PathBuf>>,
+    /// The proxy to all registries. Defaults to what `HTTPS_PROXY` and `HTTP_PROXY` say.
+    pub proxy: Option<String>,
+    /// Who is reached without it. Defaults to what `NO_PROXY` says.
+    pub no_proxy: Option<Vec<String>>,
     /// What becomes of device nodes. Defaults to `skip`.
     #[serde(default, deserialize_with = "choice")]
     pub devices: Option<Devices>,

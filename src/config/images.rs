@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     image::{Devices, Limits, Mark, Reference, Rule},
+    pull::{parse_proxy, proxy_has_secret},
     source::{Diagnostic, Part, Stack, dotted},
     spec::{Bytes, words::MarkWord},
 };
@@ -24,6 +25,10 @@ pub struct ImagesConfig {
     pub stall_timeout: Duration,
     /// Files of credentials, the first that has some for a registry counts.
     pub auth_files: Vec<PathBuf>,
+    /// The proxy to all registries; none: the one that the environment names.
+    pub proxy: Option<String>,
+    /// Who is reached without it; none: whom the environment names.
+    pub no_proxy: Option<Vec<String>>,
     /// What becomes of their device nodes.
     pub devices: Devices,
     /// What an image may take.
@@ -125,6 +130,8 @@ impl Default for ImagesConfig {
             pull_user: "berth-pull".to_owned(),
             stall_timeout: Duration::from_secs(30),
             auth_files: files.map(PathBuf::from).to_vec(),
+            proxy: None,
+            no_proxy: None,
             devices: Devices::default(),
             limits: LimitsConfig::default(),
             gc: GcConfig::default(),
@@ -148,6 +155,18 @@ pub fn check(fragment: ImagesFragment, stack: &Stack, errors: &mut Vec<Diagnosti
     for (index, _) in auth_files.iter().enumerate().filter(|(_, file)| !file.is_absolute()) {
         wrong(&format!("auth_files.{index}"), "this path is not absolute", "begin it with /");
     }
+    let proxy = fragment.proxy.map(|proxy| match parse_proxy(&proxy) {
+        Err(why) => {
+            wrong("proxy", "this is no proxy", &why);
+            proxy
+        }
+        Ok(proxy) if proxy_has_secret(&proxy) => {
+            let help = "leave it out and set HTTPS_PROXY and HTTP_PROXY of berthd.service, by EnvironmentFile=";
+            wrong("proxy", "a name and a password do not belong in a file that everybody may read", help);
+            proxy
+        }
+        Ok(proxy) => proxy,
+    });
     let limits = limits(fragment.limits.unwrap_or_default(), &mut wrong);
     let gc = gc(fragment.gc.unwrap_or_default(), &mut wrong);
     let mut registries: Vec<RegistryConfig> = Vec::new();
@@ -163,6 +182,8 @@ pub fn check(fragment: ImagesFragment, stack: &Stack, errors: &mut Vec<Diagnosti
         pull_user: fragment.pull_user.unwrap_or(default.pull_user),
         stall_timeout,
         auth_files,
+        proxy,
+        no_proxy: fragment.no_proxy,
         devices: fragment.devices.unwrap_or_default(),
         limits,
         gc,

@@ -12,6 +12,7 @@ use nix::unistd::{User, geteuid};
 use super::{
     credentials::{Found, look_up},
     line::{Line, Means},
+    proxy::Proxies,
     watch::Watch,
     words::{Cause, Endpoint, Event, Request, Transport},
 };
@@ -97,6 +98,7 @@ pub fn fetch(order: &Fetch<'_>, heard: &mut dyn FnMut(&Event)) -> Result<Fetched
         endpoints,
         known: order.known.map(Digest::to_string),
         stall_ms: u64::try_from(order.config.stall_timeout.as_millis()).unwrap_or(u64::MAX),
+        proxies: proxies(order.config)?,
     };
     let user = user(&order.config.pull_user)?;
     prepare(order.directory, user)?;
@@ -117,6 +119,19 @@ pub fn fetch(order: &Fetch<'_>, heard: &mut dyn FnMut(&Event)) -> Result<Fetched
         _ if order.watch.is_ended() => Err(local("it was ended")),
         _ => Err(local("berth-pull ended without a word; see the journal, it may have been killed")),
     }
+}
+
+/// What lies between: what the configuration says, and where it says nothing the environment.
+fn proxies(config: &ImagesConfig) -> Result<Proxies, FetchError> {
+    let given = |name: &str| env::var(name).ok();
+    let own = match &config.proxy {
+        Some(proxy) => Proxies { https: Some(proxy.clone()), http: Some(proxy.clone()), except: Vec::new() },
+        None => Proxies::of_environment(given).map_err(local)?,
+    };
+    Ok(match &config.no_proxy {
+        Some(except) => Proxies { except: except.clone(), ..own },
+        None => own,
+    })
 }
 
 /// Whom to ask: the mirrors, then the registry.

@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use ureq::{
-    Agent, Body,
+    Agent, Body, Proxy,
     http::{Response, StatusCode, header},
     tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
 };
@@ -16,6 +16,7 @@ use ureq::{
 use super::{
     PullError,
     challenge::Challenge,
+    proxy::{Proxies, shown},
     words::{Cause, Credential, Endpoint, Transport},
 };
 
@@ -35,8 +36,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub struct Server {
     /// Who it is.
     endpoint: Endpoint,
-    /// Its connections.
+    /// Connections without a proxy.
     agent: Agent,
+    /// What lies between.
+    proxies: Proxies,
+    /// Connections by the proxies of https and http.
+    proxied: [Option<Agent>; 2],
     /// What it let us in with.
     authorization: Mutex<Option<Secret>>,
 }
@@ -78,28 +83,22 @@ impl Server {
     ///
     /// # Errors
     /// Its certificates cannot be read.
-    pub fn new(endpoint: Endpoint, stall: Duration) -> Result<Self, PullError> {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
-            .https_only(endpoint.transport != Transport::Http)
-            .tls_config(tls(&endpoint)?)
-            .proxy(None)
-            .timeout_resolve(Some(CONNECT))
-            .timeout_connect(Some(CONNECT.min(stall)))
-            .timeout_recv_response(Some(stall))
-            .timeout_per_read(Some(stall))
-            .timeout_per_write(Some(stall))
-            .max_response_header_size(64 << 10)
-            .build()
-            .new_agent();
+    pub fn new(endpoint: Endpoint, stall: Duration, proxies: &Proxies) -> Result<Self, PullError> {
+        let agent = agent(&endpoint, stall, None)?;
+        let by = |proxy: &Option<String>| proxy.as_deref().map(|proxy| self::agent(&endpoint, stall, Some(proxy)));
+        let proxied = [by(&proxies.https).transpose()?, by(&proxies.http).transpose()?];
         let authorization = match &endpoint.credential {
             Some(Credential::Bearer { token }) => Some(Secret(format!("Bearer {token}"))),
             _ => None,
         };
-        Ok(Self { endpoint, agent, authorization: Mutex::new(authorization) })
+        Ok(Self { endpoint, agent, proxies: proxies.clone(), proxied, authorization: Mutex::new(authorization) })
+    }
+
+    /// The connections that lead to an address.
+    fn agent(&self, url: &str) -> &Agent {
+        let [https, http] = &self.proxied;
+        let by = if url.starts_with("https:") { https } else { http };
+        self.proxies.of(url).and(by.as_ref()).unwrap_or(&self.agent)
     }
 
     /// Its name.
@@ -143,7 +142,7 @@ impl Server {
         let own = format!("{scheme}://{}", self.endpoint.host);
         let mut url = format!("{own}/v2/{}/{}", question.repository, question.what);
         for _ in 0..=REDIRECTS {
-            let mut request = self.agent.get(&url).header(header::ACCEPT, question.accept);
+            let mut request = self.agent(&url).get(&url).header(header::ACCEPT, question.accept);
             if question.from > 0 {
                 request = request.header(header::RANGE, format!("bytes={}-", question.from));
             }
@@ -197,10 +196,10 @@ impl Server {
             Some(Credential::Identity { token }) => {
                 let own = [("grant_type", "refresh_token"), ("client_id", "berth"), ("refresh_token", token)];
                 let form = own.into_iter().chain(service).chain([("scope", scope)]);
-                self.agent.post(realm).config().timeout_global(Some(ANSWER)).build().send_form(form)
+                self.agent(realm).post(realm).config().timeout_global(Some(ANSWER)).build().send_form(form)
             }
             other => {
-                let mut request = self.agent.get(realm).query_pairs(service.chain([("scope", scope)]));
+                let mut request = self.agent(realm).get(realm).query_pairs(service.chain([("scope", scope)]));
                 if let Some(Credential::Password { user, password }) = other {
                     request = request.header(header::AUTHORIZATION, basic(user, password).0);
                 }
@@ -291,7 +290,9 @@ impl Server {
 
     /// A conversation that did not come about, or broke off.
     fn transport_error(&self, url: &str, error: &ureq::Error) -> PullError {
-        let name = origin(url).unwrap_or(url);
+        let proxy = self.proxies.of(url).map(shown);
+        let by = proxy.as_ref().map(|proxy| format!(" by the proxy {proxy}")).unwrap_or_default();
+        let name = format!("{}{by}", origin(url).unwrap_or(url));
         let lasting = |cause, message| PullError::lasting(cause, message);
         match error {
             ureq::Error::Rustls(rustls) => {
@@ -305,6 +306,14 @@ impl Server {
                     "cannot trust {name}: {io}; name its authority with ca_file in [[images.registry]] (berthd.toml(5))"
                 );
                 lasting(Cause::Untrusted, message)
+            }
+            ureq::Error::ConnectProxyFailed(why) => {
+                let cure = if why.contains("407") {
+                    "; it wants to know who asks: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+                } else {
+                    "; whom to reach without it say NO_PROXY and no_proxy in [images] (berthd.toml(5))"
+                };
+                PullError::passing(Cause::Unreachable, format!("cannot reach {name}: {why}{cure}"))
             }
             ureq::Error::HostNotFound => {
                 let message = format!("cannot find {name}: its name is not known; is the name right, does DNS work?");
@@ -327,6 +336,28 @@ impl Endpoint {
     fn credential_is_exchanged(&self) -> bool {
         !matches!(self.credential, Some(Credential::Bearer { .. }))
     }
+}
+
+/// Connections, by a proxy or without.
+fn agent(endpoint: &Endpoint, stall: Duration, proxy: Option<&str>) -> Result<Agent, PullError> {
+    let proxy = proxy.map(|proxy| {
+        Proxy::new(proxy).map_err(|error| PullError::lasting(Cause::Local, format!("{}: {error}", shown(proxy))))
+    });
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
+        .https_only(endpoint.transport != Transport::Http)
+        .tls_config(tls(endpoint)?)
+        .proxy(proxy.transpose()?)
+        .timeout_resolve(Some(CONNECT))
+        .timeout_connect(Some(CONNECT.min(stall)))
+        .timeout_recv_response(Some(stall))
+        .timeout_per_read(Some(stall))
+        .timeout_per_write(Some(stall))
+        .max_response_header_size(64 << 10);
+    Ok(config.build().new_agent())
 }
 
 /// Whom to trust.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::proxy::Proxies;
+
 /// Longest line that either side accepts, in bytes; bundles of certificates are the longest thing in one.
 pub const MAX_LINE: usize = 8 << 20;
 
@@ -23,6 +25,8 @@ pub struct Request {
     pub known: Option<String>,
     /// How long no byte may come, in milliseconds.
     pub stall_ms: u64,
+    /// What lies between.
+    pub proxies: Proxies,
 }
 
 /// One server.

@@ -45,7 +45,7 @@ struct Resolved {
 pub fn work(request: Request, told: &(dyn Fn(Event) + Sync)) -> Result<Event, PullError> {
     let stall = Duration::from_millis(request.stall_ms.max(1));
     check(&request)?;
-    let servers = request.endpoints.iter().map(|endpoint| Server::new(endpoint.clone(), stall));
+    let servers = request.endpoints.iter().map(|endpoint| Server::new(endpoint.clone(), stall, &request.proxies));
     let servers: Vec<Server> = servers.collect::<Result<_, _>>()?;
     let noted = |message: String| told(Event::Note { message });
     let (first, resolved) = resolve_at_any(&servers, &request, &noted)?;
@@ -219,7 +219,7 @@ fn fetch_all(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pull::{Endpoint, Transport};
+    use crate::pull::{Endpoint, Proxies, Transport};
 
     /// A request that is in order.
     fn good() -> Request {
@@ -236,6 +236,7 @@ mod tests {
             endpoints: vec![endpoint],
             known: None,
             stall_ms: 1000,
+            proxies: Proxies::default(),
         }
     }
 

@@ -49,7 +49,10 @@ fn every_kind_of_value_has_its_place_and_cure() {
     for (text, complaint) in [
         ("x = 1", ":1:1: x: unknown key"),
         ("command = \"x\"\n  umask = 22", ":2:11: umask: a umask is octal, and this number is not (write it in quotes"),
-        ("command = \"x\"\nservice.restart = 1", ":2:19: service.restart: expected a string, found the number 1"),
+        (
+            "command = \"x\"\nservice.restart = 1",
+            ":2:19: service.restart: expected \"no\", \"on-success\", \"on-failure\", \"on-abnormal\", \"on-abort\" or \"always\", found the number 1",
+        ),
         ("command = \"x\"\nservice.restart_delay = 5", "5 has no unit (write \"5s\" for seconds)"),
         (
             "command = \"x\"\nstop_timeout = \"1s\"",

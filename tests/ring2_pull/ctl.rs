@@ -30,7 +30,7 @@ pub const ALL: &[(&str, fn())] = &[
 ];
 
 /// A host with this `[images]` and these credentials.
-fn host(registry: &str, auth: Option<&str>) -> TempDir {
+pub fn host(registry: &str, auth: Option<&str>) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     let etc = root.path().join("etc/berth");
     fs::create_dir_all(&etc).unwrap();

@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use berth::pull::{Cause, Credential, Endpoint, Event, Request, Transport};
+use berth::pull::{Cause, Credential, Endpoint, Event, Proxies, Request, Transport};
 use tempfile::TempDir;
 
 /// nobody and nogroup.
@@ -24,6 +24,7 @@ pub fn request(host: &str, name: &str, tag: &str) -> Request {
         endpoints: vec![endpoint(host)],
         known: None,
         stall_ms: 2000,
+        proxies: Proxies::default(),
     }
 }
 

@@ -158,7 +158,8 @@ fn certify(directory: &Path) {
     let openssl = |line: &str| {
         run(Command::new("openssl").args(line.split(' ')).current_dir(directory).stdin(Stdio::null()));
     };
-    fs::write(directory.join("ext"), "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n").unwrap();
+    fs::write(directory.join("ext"), "subjectAltName=IP:127.0.0.1,DNS:registry.test\nextendedKeyUsage=serverAuth\n")
+        .unwrap();
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     openssl(&format!("req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"));
     openssl(&format!("req {key} -subj /CN=registry -keyout server.key -out server.csr"));

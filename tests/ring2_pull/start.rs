@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::{fs::symlink, net::UnixStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -62,7 +62,8 @@ impl Host {
         command.arg("--root").arg(self.root.path()).args(["--manager", "direct"]);
         command.env_remove("JOURNAL_STREAM").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.berthd = Some(command.spawn().unwrap());
-        until("berthd does not come up", || self.ctl(&["list"]).status.success());
+        let socket = self.root.path().join("run/berth/berthd.sock");
+        until("berthd does not come up", || UnixStream::connect(&socket).is_ok());
     }
 
     /// As nobody could prepare for.
@@ -94,15 +95,16 @@ impl Host {
 
     /// Starts a container; what it tells.
     fn word(&self, name: &str) -> String {
+        let path = self.root.path().join(format!("var/log/berth/{name}.log"));
+        // What an earlier start has said.
+        let _ = fs::remove_file(&path);
         let out = self.ctl(&["start", name]);
         assert!(out.status.success(), "{}\n{}", said(&out), self.log());
-        let path = self.root.path().join(format!("var/log/berth/{name}.log"));
         let mut told = String::new();
         until("it tells nothing", || {
             told = fs::read_to_string(&path).unwrap_or_default().lines().last().unwrap_or_default().to_owned();
             !told.is_empty()
         });
-        let _ = fs::remove_file(path);
         assert!(self.ctl(&["stop", name]).status.success());
         told
     }

@@ -19,7 +19,7 @@ use std::{fmt, marker::PhantomData, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IntoDeserializer, Visitor},
+    de::{Error, IntoDeserializer, Visitor, value::StrDeserializer},
 };
 
 pub use capability::CapabilityWord;
@@ -112,8 +112,32 @@ pub fn optional<'de, D: Deserializer<'de>, W: Word>(deserializer: D) -> Result<O
 ///
 /// What is wrong with the choice.
 pub fn choice<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    T::deserialize(text.into_deserializer()).map(Some)
+    deserializer.deserialize_str(OneOf(PhantomData)).map(Some)
+}
+
+/// Takes a word and nothing else, and says which words there are.
+struct OneOf<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOf<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A type tells its words when it is asked for one that it cannot have.
+        let none: StrDeserializer<'_, figment::Error> = "".into_deserializer();
+        let Err(figment::error::Kind::UnknownVariant(_, words)) = T::deserialize(none).map_err(|error| error.kind)
+        else {
+            return f.write_str("a string");
+        };
+        let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        match words.split_last() {
+            Some((last, rest)) if !rest.is_empty() => write!(f, "{} or {last}", rest.join(", ")),
+            _ => f.write_str(&words.concat()),
+        }
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::deserialize(text.into_deserializer())
+    }
 }
 
 /// One of a few words, in a list.
@@ -122,7 +146,6 @@ pub struct Choice<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Choice<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        T::deserialize(text.into_deserializer()).map(Self)
+        deserializer.deserialize_str(OneOf(PhantomData)).map(Self)
     }
 }
