@@ -107,7 +107,7 @@ fn wait_for_bytes(host: &Berth) {
 
 fn a_slow_pull_outlives_the_start_timeout(suite: Suite) {
     let host = host(suite);
-    spec(&host, "web", IMAGE, "start_timeout = \"2s\"\n");
+    spec(&host, "web", IMAGE, "start_timeout = \"3s\"\n");
     let begun = Instant::now();
     host.ok("systemctl start --no-block berth@web");
     wait_for_bytes(&host);
@@ -135,14 +135,14 @@ fn a_slow_pull_outlives_the_start_timeout(suite: Suite) {
 
 fn a_stalled_pull_fails_the_start_and_the_next_goes_on(suite: Suite) {
     let host = host(suite);
-    spec(&host, "web", IMAGE, "start_timeout = \"3s\"\n");
+    spec(&host, "web", IMAGE, "start_timeout = \"5s\"\n");
     host.ok("systemctl start --no-block berth@web");
     wait_for_bytes(&host);
     host.ok("touch /run/stall");
     let state = host.wait_state("web", "failed");
     let message = state["error"]["message"].as_str().unwrap();
     assert!(
-        message.contains("no byte came from 127.0.0.1:5001 for 3s") && message.contains(" bytes are here"),
+        message.contains("no byte came from 127.0.0.1:5001 for 5s") && message.contains(" bytes are here"),
         "{state}"
     );
     assert_eq!(host.property("web", "Result"), "exit-code");

@@ -18,6 +18,8 @@ mod boots;
 mod capabilities;
 #[path = "ring3_user/daemon.rs"]
 mod daemon;
+#[path = "ring3_user/disk.rs"]
+mod disk;
 #[path = "ring3_user/ends.rs"]
 mod ends;
 #[path = "ring3_user/exec.rs"]
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         identity::TRIALS,
         capabilities::TRIALS,
         rlimits::TRIALS,
+        disk::TRIALS,
         daemon::TRIALS,
         exec::TRIALS,
         fetch::TRIALS,

@@ -64,7 +64,20 @@ pub fn all_of_process(root: &Root, pid: u32) -> io::Result<BTreeMap<String, Stri
     Ok(parts.map(|(controllers, path)| (controllers.to_owned(), path.to_owned())).collect())
 }
 
-/// The same of a directory in `/proc`.
+/// What the processes of a cgroup2 cgroup, and of those below, have run up to now, in microseconds. Any of them that has run
+/// since, however short, has made it grow.
+///
+/// # Errors
+/// read(2); `NotFound` where there is no cgroup2 or the kernel does not count.
+pub fn cpu_time(root: &Root, cgroup: &str) -> io::Result<u64> {
+    let mount = super::mounts::cgroup2(root).ok_or(io::ErrorKind::NotFound)?;
+    let file = root.at(&mount.to_string_lossy()).join(cgroup.trim_start_matches('/')).join("cpu.stat");
+    let text = fs::read_to_string(file)?;
+    let number = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
+    number.and_then(|number| number.trim().parse().ok()).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// [`of_process`] of a directory in `/proc`.
 fn of(root: &Root, process: &str) -> io::Result<String> {
     let text = fs::read_to_string(root.at(&format!("/proc/{process}/cgroup")))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"));

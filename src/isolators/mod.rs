@@ -3,12 +3,12 @@
 //! Names and meaning are the Mesos containerizer's. What an isolator wants done inside the child is a typed step
 //! in the plan, never code of its own.
 
-use std::{collections::BTreeSet, fmt, path::Path};
+use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 
 use crate::{
     config::Config,
     host::Host,
-    observe::{ContainerStatus, Usage},
+    observe::{ContainerStatus, Limitation, Usage},
     plan::Plan,
     protocol::{Failure, Stage},
     root::Root,
@@ -45,7 +45,7 @@ pub use shared::{Shared, Specs};
 
 /// All isolators. Check, prepare and attach run down it, cleanup runs up it; nothing else in the program lists
 /// them. The order is Mesos's (`containerizer.cpp`): the view of the filesystem first, then cgroups, then privileges, then
-/// namespaces, then volumes. (When the child does what they ask for is the business of its phases.)
+/// namespaces, then volumes, then the disk. (When the child does what they ask for is the business of its phases.)
 pub const ORDER: &[&dyn Isolator] = &[
     &filesystem_shared::FilesystemShared,
     &filesystem_linux::FilesystemLinux,
@@ -59,6 +59,7 @@ pub const ORDER: &[&dyn Isolator] = &[
     &volume::sandbox_path::SandboxPath,
     &volume::host_path::HostPath,
     &volume::image::VolumeImage,
+    &disk::du::DiskDu,
 ];
 
 /// The isolators that `isolation = [...]` names; unset, all that this host can do and that need no decision of the
@@ -167,6 +168,25 @@ pub trait Isolator: fmt::Debug + Sync {
     /// What it could not find out; the rest is told all the same.
     fn usage(&self, _cx: &Recorded<'_>, _out: &mut Usage) -> Result<(), String> {
         Ok(())
+    }
+
+    /// Whether [`Self::watch`] has something to look at for a container with this plan.
+    fn watches(&self, _plan: &Plan) -> bool {
+        false
+    }
+
+    /// Looks at a running container, on an interval and from its start on; may take long, and is called on a thread of its
+    /// own. The least pause before the next look.
+    ///
+    /// # Errors
+    /// What it could not look at; the next look is tried as if nothing were.
+    fn watch(&self, _cx: &Recorded<'_>) -> Result<Duration, String> {
+        Ok(Duration::ZERO)
+    }
+
+    /// The limit that a running container has passed and is to be ended for, by what is known already.
+    fn limitation(&self, _cx: &Recorded<'_>) -> Option<Limitation> {
+        None
     }
 
     /// Takes back what `prepare` and `attach` did, with the record alone; what is gone already is success.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::cgroups_net_cls;
+use super::{cgroups_net_cls, disk};
 use crate::{
     root::Root,
     spec::{Catalog, Handle, Name},
@@ -18,6 +18,8 @@ pub struct Shared {
     specs: Mutex<Arc<Specs>>,
     /// Handles, and the hierarchy that carries them.
     pub(super) net_cls: cgroups_net_cls::State,
+    /// What containers take of the disk.
+    pub(super) disk: disk::State,
 }
 
 /// What all specs of a host ask for, as far as one start must know of others.
@@ -33,7 +35,7 @@ impl Shared {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(root: &Root) -> Self {
-        Self { specs: Mutex::default(), net_cls: cgroups_net_cls::State::new(root) }
+        Self { specs: Mutex::default(), net_cls: cgroups_net_cls::State::new(root), disk: disk::State::default() }
     }
 
     /// Takes in what the files say now.

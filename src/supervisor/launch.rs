@@ -212,6 +212,7 @@ impl Supervisor {
         record.failure = None;
         self.keep(slot, record);
         self.measured.notify_one();
+        self.watched.notify_one();
         self.note_version_later(slot);
         let (name, invocation) = (slot.name.clone(), invocation.to_owned());
         self.manager.order(Order::Armed { name, invocation, process });

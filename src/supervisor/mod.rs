@@ -17,6 +17,8 @@ mod events;
 mod gc;
 /// A start, seen from berthd.
 mod launch;
+/// What containers take of the disk.
+mod limits;
 /// The socket.
 mod listen;
 /// The statistics.
@@ -51,7 +53,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::{
     config::{Config, ManagerChoice, Overrides},
@@ -122,6 +124,10 @@ pub struct Supervisor {
     settled: Notify,
     /// There may be something to measure.
     measured: Notify,
+    /// There may be somebody to look at.
+    watched: Notify,
+    /// Containers that are looked at.
+    looks: Semaphore,
     /// The configuration was read again.
     reloaded: Notify,
     /// What sources of images are in the store.
@@ -174,6 +180,7 @@ pub async fn run(setup: Setup, config: Config) -> Result<(), StartError> {
     tokio::task::spawn_local(publish::serve(Rc::clone(&supervisor)));
     tokio::task::spawn_local(end::collect_sandboxes(Rc::clone(&supervisor)));
     tokio::task::spawn_local(measure::serve(Rc::clone(&supervisor)));
+    tokio::task::spawn_local(limits::serve(Rc::clone(&supervisor)));
     tokio::task::spawn_local(tags::watch(Rc::clone(&supervisor)));
     tokio::task::spawn_local(gc::serve(Rc::clone(&supervisor)));
     supervisor.changed.notify_one();
@@ -238,6 +245,8 @@ impl Supervisor {
             collect: Notify::new(),
             settled: Notify::new(),
             measured: Notify::new(),
+            watched: Notify::new(),
+            looks: Semaphore::new(limits::AT_A_TIME),
             reloaded: Notify::new(),
             tags: RefCell::default(),
             imported: Notify::new(),

@@ -113,8 +113,12 @@ impl Supervisor {
             Self::refresh(slot, settings, batch);
         }
         match deed {
-            Deed::Rest | Deed::Wait => {}
-            Deed::Acknowledge => self.acted_on(slot, digest.unwrap_or_default()),
+            Deed::Wait => {}
+            Deed::Rest => self.bring_up_to_date(slot),
+            Deed::Acknowledge => {
+                self.acted_on(slot, digest.unwrap_or_default());
+                self.bring_up_to_date(slot);
+            }
             Deed::Job(verb) => {
                 if verb == JobVerb::Stop {
                     self.disown(slot);

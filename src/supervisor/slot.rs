@@ -1,6 +1,9 @@
 //! One container, as berthd holds it in memory.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    time::Instant,
+};
 
 use tokio::sync::{Mutex, Notify, oneshot};
 
@@ -42,6 +45,12 @@ pub struct Slot {
     pub had_file: Cell<bool>,
     /// Whether its record could not be written, and is to be tried again.
     pub unsaved: Cell<bool>,
+    /// When it is looked at.
+    pub watch: RefCell<Watch>,
+    /// Whether what an edit changed is being made true.
+    pub updating: Cell<bool>,
+    /// Why what an edit changed could not be made true, as last told.
+    pub not_updated: RefCell<String>,
     /// Its state when last reported.
     pub reported: RefCell<Reported>,
     /// The images that it was started from. Their file is written before this changes.
@@ -63,6 +72,15 @@ pub struct Reported {
     pub since: Option<String>,
     /// In which start.
     pub invocation: Option<String>,
+}
+
+/// When a run is looked at.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Which run.
+    pub invocation: String,
+    /// When next; none while it is.
+    pub due: Option<Instant>,
 }
 
 /// A job that the service manager has.
@@ -94,6 +112,9 @@ impl Slot {
             expected: RefCell::default(),
             had_file: Cell::new(false),
             unsaved: Cell::new(false),
+            watch: RefCell::default(),
+            updating: Cell::new(false),
+            not_updated: RefCell::default(),
             reported: RefCell::default(),
             versions: RefCell::default(),
             switching: Mutex::new(()),

@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
+pub mod priority;
 pub mod proc;
 pub mod process;
 pub mod seccomp;

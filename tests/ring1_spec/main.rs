@@ -21,8 +21,9 @@ use berth::{
 };
 
 /// Isolators that the tests know.
-pub const ISOLATORS: [&str; 12] = [
+pub const ISOLATORS: [&str; 13] = [
     "cgroups/net_cls",
+    "disk/du",
     "docker/runtime",
     "filesystem/linux",
     "filesystem/shared",

@@ -236,8 +236,8 @@ fn fails_once() {
         let out = start.wait_with_output().unwrap();
         assert!(said(&out).contains("Connection refused"), "{}", said(&out));
     }
-    // One asks five times; six would take that long one after the other.
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // One asks five times within 7.5 s; six would need 45 s one after the other.
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 fn slow() {
@@ -245,10 +245,10 @@ fn slow() {
     registry.push_program("s:v1", "word");
     let proxy = Proxy::start(&registry.host, u64::MAX, Duration::from_millis(30));
     let host = Host::new(&proxy.host);
-    host.spec("web", &format!("docker://{}/s:v1", proxy.host), "missing", "start_timeout = \"1s\"\n");
+    host.spec("web", &format!("docker://{}/s:v1", proxy.host), "missing", "start_timeout = \"2s\"\n");
     let begun = Instant::now();
     assert_eq!(host.word("web"), "word");
-    assert!(begun.elapsed() > Duration::from_secs(2), "the proxy is too fast for this test");
+    assert!(begun.elapsed() > Duration::from_secs(3), "the proxy is too fast for this test");
 }
 
 fn stalled() {
@@ -256,9 +256,9 @@ fn stalled() {
     registry.push_program("s:v1", "word");
     let proxy = Proxy::stalling(&registry.host, 4 << 20);
     let host = Host::new(&proxy.host);
-    host.spec("web", &format!("docker://{}/s:v1", proxy.host), "missing", "start_timeout = \"2s\"\n");
+    host.spec("web", &format!("docker://{}/s:v1", proxy.host), "missing", "start_timeout = \"4s\"\n");
     let refusal = host.refusal("web");
-    assert!(refusal.contains(&format!("no byte came from {} for 2s", proxy.host)), "{refusal}");
+    assert!(refusal.contains(&format!("no byte came from {} for 4s", proxy.host)), "{refusal}");
     assert!(refusal.contains(" bytes are here, and the next start goes on from there"), "{refusal}");
     let (before, of) = refusal.split_once(" bytes are here").unwrap().0.rsplit_once(" of ").unwrap();
     let far: u64 = before.rsplit_once(' ').unwrap().1.parse().unwrap();
@@ -271,7 +271,7 @@ fn stalled() {
     assert!(proxy.sent() - before < LARGE as u64, "it began anew");
     // What is here is taken where the registry only holds the line.
     proxy.set(Stall::After(0));
-    host.spec("web", &format!("docker://{}/s:v1", proxy.host), "newer", "start_timeout = \"2s\"\n");
+    host.spec("web", &format!("docker://{}/s:v1", proxy.host), "newer", "start_timeout = \"4s\"\n");
     assert_eq!(host.word("web"), "word");
     assert!(host.log().contains("web: starting with the image that is here"), "{}", host.log());
 }

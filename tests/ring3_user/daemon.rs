@@ -63,6 +63,7 @@ fn berthd_says_how_it_is(suite: Suite) {
         "volume/sandbox_path",
         "volume/host_path",
         "volume/image",
+        "disk/du",
     ];
     assert_eq!(state["daemon"]["isolation"], json!(all));
     assert_eq!(host.ok("stat -c '%a %U' /run/berth/state.json"), "644 root");

@@ -4,12 +4,25 @@
 //! the sandbox, with what a run has changed of its image beside it, and each volume of the sandbox that has a limit of
 //! its own. The first isolator of the order that takes a plan ([`take`]) counts for it.
 
+/// `disk/du`.
+pub(super) mod du;
+/// What was found out.
+mod state;
+/// How much a tree takes.
+pub mod walk;
+
+pub use state::{State, Taken, Used};
+
 use super::{Check, ORDER, Wanted};
 use crate::{
     config::Config,
+    observe::{DiskInfo, DiskStatistics, LimitReason, Limitation, LimitedResource, Persistence, Scalar, Usage},
     plan::{DiskPlan, Plan, Tracked, TrackedVolume},
-    spec::{Enforce, Spec},
+    spec::{Bytes, Enforce, Spec},
 };
+
+/// What Mesos counts a disk in.
+const MEGABYTE: f64 = 1_048_576.0;
 
 /// What a spec wants to be counted, and up to where: the sandbox first, then volumes with a limit of their own.
 #[must_use]
@@ -82,6 +95,83 @@ pub fn check_served(spec: &Spec, plan: &Plan) -> Result<(), String> {
     Err(format!("{key} needs an isolator that counts, and none is enabled here; {cure}remove {key}"))
 }
 
+/// Tells what is limited, and what of it is in use as far as that is known.
+pub fn report(disk: &DiskPlan, taken: Option<&Taken>, out: &mut Usage) {
+    for tracked in &disk.tracked {
+        let used = taken.and_then(|taken| taken.of(tracked));
+        let statistics = DiskStatistics {
+            persistence: tracked.volume.as_ref().map(persistence),
+            limit_bytes: tracked.limit.map(|limit| limit.0),
+            used_bytes: used.map(|used| used.bytes),
+            limit_inodes: tracked.inodes,
+            used_inodes: used.map(|used| used.inodes),
+        };
+        if tracked.volume.is_none() {
+            (out.disk_limit_bytes, out.disk_used_bytes) = (statistics.limit_bytes, statistics.used_bytes);
+        }
+        out.disk_statistics.push(statistics);
+    }
+}
+
+/// The first limit that is passed.
+#[must_use]
+pub fn exceeded(disk: &DiskPlan, taken: &Taken) -> Option<Limitation> {
+    disk.tracked.iter().find_map(|tracked| {
+        let used = taken.of(tracked)?;
+        let of = tracked
+            .volume
+            .as_ref()
+            .map_or_else(String::new, |volume| format!(" of the volume {}", volume.container_path.display()));
+        let (name, value, message) = match (tracked.limit, tracked.inodes) {
+            (Some(Bytes(limit)), _) if used.bytes > limit => {
+                let message = format!("Disk usage ({}) exceeds quota ({}){of}", Bytes(used.bytes), Bytes(limit));
+                ("disk", float(limit) / MEGABYTE, message)
+            }
+            (_, Some(limit)) if used.inodes > limit => {
+                let message = format!("Disk usage ({} inodes) exceeds quota ({limit} inodes){of}", used.inodes);
+                ("inodes", float(limit), message)
+            }
+            _ => return None,
+        };
+        let resource = LimitedResource {
+            name: name.to_owned(),
+            kind: "SCALAR".to_owned(),
+            scalar: Scalar { value },
+            disk: tracked.volume.as_ref().map(|volume| DiskInfo { persistence: persistence(volume) }),
+        };
+        Some(Limitation { reason: LimitReason::Disk, message, limited_resources: vec![resource] })
+    })
+}
+
+/// What is limited, in a few words: `limit 2GiB, kill; volume /data 1GiB`.
+#[must_use]
+pub fn describe(disk: &DiskPlan) -> String {
+    let limits = |tracked: &Tracked| {
+        let inodes = tracked.inodes.map(|inodes| format!("{inodes} inodes"));
+        tracked.limit.map(|limit| limit.to_string()).into_iter().chain(inodes).collect::<Vec<_>>().join(", ")
+    };
+    if !disk.is_limited() {
+        return "no limit".to_owned();
+    }
+    let parts = disk.tracked.iter().filter(|tracked| tracked.limit.is_some() || tracked.inodes.is_some());
+    let parts = parts.map(|tracked| match &tracked.volume {
+        None => limits(tracked),
+        Some(volume) => format!("volume {} {}", volume.container_path.display(), limits(tracked)),
+    });
+    format!("limit {} ({})", parts.collect::<Vec<_>>().join("; "), disk.enforce.as_str())
+}
+
+/// A volume in Mesos's words.
+fn persistence(volume: &TrackedVolume) -> Persistence {
+    Persistence { id: volume.path.to_string_lossy().into_owned(), container_path: volume.container_path.clone() }
+}
+
+/// A number as JSON has it.
+#[allow(clippy::cast_precision_loss, reason = "as exact as the JSON that it is for")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +216,43 @@ mod tests {
         ] {
             assert_eq!(enforcement(&spec(text), &config, Enforce::Hard), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_message_is_mesoss_and_a_limit_is_not_passed_by_reaching_it() {
+        let data = TrackedVolume { container_path: "/srv".into(), path: "data".into() };
+        let sandbox = Tracked { volume: None, limit: Some(Bytes(2 << 20)), inodes: Some(10) };
+        let volume = Tracked { volume: Some(data), limit: Some(Bytes(3 << 19)), inodes: None };
+        let disk = DiskPlan {
+            isolator: String::new(),
+            enforce: Enforce::Kill,
+            tracked: vec![sandbox.clone(), volume.clone()],
+        };
+        let taken = |bytes, inodes, of_volume: Option<u64>| {
+            let mut taken = Taken::default();
+            taken.used.insert(None, Used { bytes, inodes });
+            taken.used.extend(of_volume.map(|bytes| (Some("data".into()), Used { bytes, inodes: 1 })));
+            taken
+        };
+        assert_eq!(exceeded(&disk, &taken(2 << 20, 10, Some(3 << 19))), None);
+        assert_eq!(exceeded(&disk, &taken(2 << 20, 10, None)), None, "unknown is not passed");
+        assert_eq!(exceeded(&disk, &Taken::default()), None);
+        let of = |taken| exceeded(&disk, &taken).unwrap();
+        let first = of(taken(3 << 20, 10, None));
+        assert_eq!(first.message, "Disk usage (3MiB) exceeds quota (2MiB)");
+        let json = serde_json::to_value(&first).unwrap();
+        let resource = serde_json::json!({"name": "disk", "type": "SCALAR", "scalar": {"value": 2.0}});
+        assert_eq!(json["reason"], "disk");
+        assert_eq!(json["limited_resources"], serde_json::json!([resource]));
+        assert_eq!(of(taken(0, 11, None)).message, "Disk usage (11 inodes) exceeds quota (10 inodes)");
+        let second = of(taken(0, 1, Some(2 << 20)));
+        assert_eq!(second.message, "Disk usage (2MiB) exceeds quota (1536KiB) of the volume /srv");
+        assert_eq!(second.limited_resources[0].disk.as_ref().unwrap().persistence.id, "data");
+        assert_eq!(describe(&disk), "limit 2MiB, 10 inodes; volume /srv 1536KiB (kill)");
+
+        let mut usage = Usage::default();
+        report(&disk, Some(&taken(5, 1, None)), &mut usage);
+        assert_eq!((usage.disk_limit_bytes, usage.disk_used_bytes), (Some(2 << 20), Some(5)));
+        assert_eq!(usage.disk_statistics[1].used_bytes, None, "absent is unknown");
     }
 }

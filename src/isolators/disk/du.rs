@@ -1,0 +1,211 @@
+//! `disk/du`: what containers take of the disk, by looking at all of it.
+//!
+//! Mesos: `isolators/posix/disk.cpp`, which executes du(1) for one container after the other. Put right here: a tree that
+//! changes is measured all the same, what is excluded is meant literally, no container waits for another's turn, and the
+//! first look is at the start. Between two looks a container can take what it likes: `kill` is no wall, and there is no
+//! `hard`.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{Check, Isolator, Recorded, Refusal, Support, Wanted},
+    describe, exceeded, report,
+    state::{Taken, Used},
+    take, takes,
+    walk::{self, Tree},
+    wanted,
+};
+use crate::{
+    error::reason,
+    host::{Host, cgroups},
+    isolators::Container,
+    observe::{ContainerStatus, Limitation, Usage},
+    plan::{Plan, Tracked},
+    spec::{Enforce, Name, Spec},
+    state::sandbox,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct DiskDu;
+
+/// Its name.
+const NAME: &str = "disk/du";
+
+/// Its best way of enforcing.
+const BEST: Enforce = Enforce::Kill;
+
+/// How much longer than a look the pause after it is: looking takes a container 5 % of one processor's time.
+const PAUSE: u32 = 19;
+
+/// The longest pause that a costly look brings about.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+
+/// How long a container in which no process has run counts as unchanged: others may write in its sandbox.
+const LONGEST_QUIET: Duration = Duration::from_secs(10 * 60);
+
+/// Looks after which nothing need have changed.
+static QUIET: Mutex<BTreeMap<(Name, PathBuf), Quiet>> = Mutex::new(BTreeMap::new());
+
+/// A container at its last look.
+#[derive(Debug)]
+struct Quiet {
+    /// What its processes had run by then, in microseconds.
+    ran: u64,
+    /// When.
+    at: Instant,
+}
+
+impl Isolator for DiskDu {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn probe(&self, _host: &Host) -> Support {
+        Support::Yes
+    }
+
+    fn wanted_by(&self, _spec: &Spec) -> Option<&'static str> {
+        // Any isolator of `disk/*` will do: see `check_served`.
+        None
+    }
+
+    fn check(&self, cx: &Check<'_>, plan: &mut Plan) -> Result<(), Refusal> {
+        if take(NAME, cx, BEST, plan) { plan.disk.as_ref().map_or(Ok(()), refuse_hard) } else { Ok(()) }
+    }
+
+    fn is_outdated(&self, wants: &Wanted<'_>, plan: &Plan) -> bool {
+        takes(NAME, plan) && plan.disk.as_ref() != Some(&wanted(NAME, wants, BEST))
+    }
+
+    fn update(&self, _cx: &Container<'_>, wants: &Wanted<'_>, plan: &mut Plan) -> Result<(), String> {
+        if takes(NAME, plan) {
+            let disk = wanted(NAME, wants, BEST);
+            refuse_hard(&disk).map_err(|refusal| refusal.failure.message)?;
+            plan.disk = Some(disk);
+        }
+        Ok(())
+    }
+
+    fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
+        if !takes(NAME, &cx.run.plan) {
+            return Ok(None);
+        }
+        let taken = cx.shared.disk.taken(cx.name, &cx.run.invocation);
+        let unread = taken.map_or(0, |taken| taken.unread);
+        let but = if unread > 0 { format!("; {unread} files could not be looked at") } else { String::new() };
+        Ok(cx.run.plan.disk.as_ref().map(|disk| format!("{}{but}", describe(disk))))
+    }
+
+    fn measures(&self, plan: &Plan) -> bool {
+        takes(NAME, plan)
+    }
+
+    fn usage(&self, cx: &Recorded<'_>, out: &mut Usage) -> Result<(), String> {
+        if let Some(disk) = cx.run.plan.disk.as_ref().filter(|_| takes(NAME, &cx.run.plan)) {
+            report(disk, cx.shared.disk.taken(cx.name, &cx.run.invocation).as_ref(), out);
+        }
+        Ok(())
+    }
+
+    fn watches(&self, plan: &Plan) -> bool {
+        takes(NAME, plan)
+    }
+
+    fn watch(&self, cx: &Recorded<'_>) -> Result<Duration, String> {
+        let Some(disk) = cx.run.plan.disk.as_ref().filter(|_| takes(NAME, &cx.run.plan)) else {
+            return Ok(Duration::ZERO);
+        };
+        // Before the look: what runs during it is seen by the next.
+        let ran = cx.run.cgroup.as_deref().and_then(|cgroup| cgroups::cpu_time(cx.root, cgroup).ok());
+        let (name, invocation, began) = (cx.name, &cx.run.invocation, Instant::now());
+        let key = (name.clone(), cx.run.sandbox.clone());
+        let known = cx.shared.disk.taken(name, invocation);
+        if known.is_some_and(|known| disk.tracked.iter().all(|tracked| known.of(tracked).is_some()))
+            && is_quiet(&key, ran, began)
+        {
+            return Ok(Duration::ZERO);
+        }
+        let stop = cx.shared.disk.begin(name, invocation);
+        let Some(taken) = look(&cx.run.sandbox, &disk.tracked, &stop)? else { return Ok(Duration::ZERO) };
+        cx.shared.disk.note(name, invocation, taken);
+        let mut quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
+        match ran {
+            Some(ran) => drop(quiet.insert(key, Quiet { ran, at: began })),
+            None => drop(quiet.remove(&key)),
+        }
+        Ok((began.elapsed() * PAUSE).min(LONGEST_PAUSE))
+    }
+
+    fn limitation(&self, cx: &Recorded<'_>) -> Option<Limitation> {
+        let disk = cx.run.plan.disk.as_ref().filter(|disk| disk.isolator == NAME && disk.enforce == Enforce::Kill)?;
+        exceeded(disk, &cx.shared.disk.taken(cx.name, &cx.run.invocation)?)
+    }
+
+    fn cleanup(&self, cx: &Recorded<'_>) -> Result<(), String> {
+        cx.shared.disk.forget(cx.name, &cx.run.invocation);
+        let key = (cx.name.clone(), cx.run.sandbox.clone());
+        QUIET.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        Ok(())
+    }
+}
+
+/// That nobody relies on a wall that is none.
+fn refuse_hard(disk: &crate::plan::DiskPlan) -> Result<(), Refusal> {
+    if disk.enforce != Enforce::Hard || !disk.is_limited() {
+        return Ok(());
+    }
+    let message = "disk.enforce = \"hard\" needs a project quota, and here disk/du counts, which can only look; write \
+                   \"kill\" or \"account\"";
+    Err(Refusal::config(NAME, "disk.enforce", message.to_owned()))
+}
+
+/// Whether no process of a container has run since its last look, by the kernel's count: none of it can have written
+/// anything. The kernel has no better witness: fanotify(7) does not tell of mmap(2), nor of what is written through an
+/// overlay, and times of directories do not tell that a file has grown.
+fn is_quiet(key: &(Name, PathBuf), ran: Option<u64>, now: Instant) -> bool {
+    let quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
+    quiet.get(key).is_some_and(|last| Some(last.ran) == ran && now.duration_since(last.at) < LONGEST_QUIET)
+}
+
+/// Looks at all that is tracked. None if it was told to stop.
+fn look(sandbox: &Path, tracked: &[Tracked], stop: &AtomicBool) -> Result<Option<Taken>, String> {
+    let mut taken = Taken::default();
+    for one in tracked {
+        let path = one.volume.as_ref().map(|volume| volume.path.clone());
+        let trees = match &path {
+            None => trees_of_sandbox(sandbox, tracked)
+                .map_err(|error| format!("cannot look at {}: {}", sandbox.display(), reason(&error)))?,
+            Some(path) => match walk::open_tree(sandbox, path) {
+                Ok(directory) => vec![Tree { directory, excluded: Vec::new() }],
+                // Its owner has put something else there.
+                Err(_) => continue,
+            },
+        };
+        let Some(sum) = walk::measure(trees, stop) else { return Ok(None) };
+        taken.unread += sum.unread;
+        taken.used.insert(path, Used { bytes: sum.bytes, inodes: sum.inodes });
+    }
+    Ok(Some(taken))
+}
+
+/// The sandbox without volumes that have limits of their own, and what the run has changed of its image.
+fn trees_of_sandbox(sandbox: &Path, tracked: &[Tracked]) -> io::Result<Vec<Tree>> {
+    let excluded = tracked.iter().filter_map(|one| one.volume.as_ref()).map(|volume| volume.path.clone()).collect();
+    let mut trees = vec![Tree { directory: walk::open_tree(sandbox, Path::new(""))?, excluded }];
+    let root = sandbox::root_of(sandbox);
+    for part in ["upper", "work"] {
+        match walk::open_tree(&root, Path::new(part)) {
+            Ok(directory) => trees.push(Tree { directory, excluded: Vec::new() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(trees)
+}
