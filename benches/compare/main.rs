@@ -1,11 +1,12 @@
 //! What berth costs, as ratios: against its peers, and against the least that systemd itself needs.
 //!
-//! `make bench`, or `benches/run start launch image shared crowd traffic handles direct unpack size` for some of it.
+//! `make bench`, or `benches/run start launch image shared crowd traffic handles direct unpack disk size` for some of it.
 //! Everything is measured in one run on one namespaced host (`tests/support`), in turns, and compared by medians: this
 //! machine's seconds are nobody else's, its ratios are. Programs that are started are started alike, by one stopwatch
 //! inside the host ([`inside`]).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a terminal")]
 
+mod disk;
 mod images;
 mod inside;
 mod podman;
@@ -139,6 +140,9 @@ fn compare(sections: &[String]) -> Result<()> {
     }
     if wanted("unpack") {
         images::unpack(&mut table, rounds)?;
+    }
+    if wanted("disk") {
+        disk::count(&mut table, rounds)?;
     }
     if wanted("size") {
         sizes(&mut table)?;
