@@ -41,9 +41,9 @@ pub fn show(mut options: BootOptions, rootfs: &Path) -> Result<BootOptions> {
     Ok(options)
 }
 
-/// A command line of podman whose images and containers lie below `directory`.
+/// A command line of podman whose images, containers and all else lie below `directory`.
 pub fn command(directory: &str, arguments: &str) -> String {
-    format!("podman --root {directory}/root --runroot {directory}/run {arguments}")
+    format!("podman --root {directory}/root --runroot {directory}/run --tmpdir {directory}/tmp {arguments}")
 }
 
 /// Where a program of the machine is.
