@@ -42,6 +42,8 @@ mod native;
 mod refusals;
 #[path = "ring3_user/rlimits.rs"]
 mod rlimits;
+#[path = "ring3_user/update.rs"]
+mod update;
 #[path = "ring3_user/volumes.rs"]
 mod volumes;
 
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         refusals::TRIALS,
         isolation::TRIALS,
         image::TRIALS,
+        update::TRIALS,
         mesos::TRIALS,
         volumes::TRIALS,
         identity::TRIALS,
