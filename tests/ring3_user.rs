@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         refusals::TRIALS,
         isolation::TRIALS,
         image::TRIALS,
+        update::TRIALS,
         mesos::TRIALS,
         update::TRIALS,
         volumes::TRIALS,

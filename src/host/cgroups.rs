@@ -121,4 +121,21 @@ mod tests {
         assert_eq!(of_process(&root, 7).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(of_process(&root, 8).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
+
+    #[test]
+    fn what_processes_have_run_is_the_kernels_count() {
+        let world = tempfile::tempdir().unwrap();
+        let root = Root::new(world.path());
+        let write = |path: &str, text: &str| {
+            let path = root.at(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("/proc/self/mountinfo", "31 30 0:27 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw\n");
+        assert_eq!(cpu_time(&root, "/berth/web").unwrap_err().kind(), io::ErrorKind::NotFound);
+        write("/sys/fs/cgroup/berth/web/cpu.stat", "usage_usec 1234\nuser_usec 1000\n");
+        assert_eq!(cpu_time(&root, "/berth/web").unwrap(), 1234);
+        write("/sys/fs/cgroup/berth/web/cpu.stat", "user_usec 1000\n");
+        assert!(cpu_time(&root, "/berth/web").is_err(), "no count is not a count of 0");
+    }
 }

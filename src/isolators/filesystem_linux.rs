@@ -144,9 +144,8 @@ pub struct Found {
 ///
 /// # Errors
 /// It is not here.
-pub fn find_source(host: &Host, source: &image::Source) -> Result<Found, Failure> {
-    let found =
-        find(host, None, &Image { source: source.clone(), read_only: true, writable: false, pull: Pull::Missing })?;
+pub fn find_source(host: &Host, source: &image::Source, pull: Pull) -> Result<Found, Failure> {
+    let found = find(host, None, &Image { source: source.clone(), read_only: true, writable: false, pull })?;
     check_layers(&found.layers).map(|()| found)
 }
 

@@ -93,6 +93,9 @@ pub struct VolumeFragment {
     pub host_path: Option<String>,
     /// Of an image: which.
     pub source: Option<String>,
+    /// Of an image: when its source is asked for it. Defaults to `missing`.
+    #[serde(default, deserialize_with = "choice")]
+    pub pull: Option<Pull>,
     /// The part of the source that is seen. Defaults to all of it.
     pub subpath: Option<String>,
     /// Defaults to `RW`; an image is always `RO`.

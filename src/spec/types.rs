@@ -64,13 +64,13 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Every image that it needs: its root's, and those that volumes show.
-    pub fn images(&self) -> impl Iterator<Item = &Source> {
+    /// Every image that it needs, and when its source is asked for it: its root's, then those that volumes show.
+    pub fn images(&self) -> impl Iterator<Item = (&Source, Pull)> {
         let volumes = self.volumes.iter().filter_map(|volume| match &volume.source {
-            VolumeSource::Image(source) => Some(source),
+            VolumeSource::Image(source) => Some((source, volume.pull)),
             _ => None,
         });
-        self.image.iter().map(|image| &image.source).chain(volumes)
+        self.image.iter().map(|image| (&image.source, image.pull)).chain(volumes)
     }
 }
 

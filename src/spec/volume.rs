@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Identity, UserName};
+use super::{Bytes, Identity, Pull, UserName};
 use crate::image;
 
 /// A part of the filesystem that the container sees at another place (Mesos's Volume).
@@ -24,6 +24,9 @@ pub struct Volume {
     /// How a source is made that the host does not have. Defaults to not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create: Option<Ownership>,
+    /// Of an image: when its source is asked for it. Defaults to `missing`.
+    #[serde(default, skip_serializing_if = "Pull::is_missing")]
+    pub pull: Pull,
     /// What it denies beyond what the mounts of the source do.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub options: BTreeSet<MountOption>,
@@ -131,10 +134,11 @@ pub enum Propagation {
 }
 
 impl Volume {
-    /// Whether the container sees the same of both, whatever their limits are.
+    /// Whether the container sees the same of both, whatever their limits are; `pull` counts at the next start, whichever
+    /// that is.
     #[must_use]
     pub fn shows_as(&self, other: &Self) -> bool {
-        *self == Self { limit: self.limit, ..other.clone() }
+        *self == Self { limit: self.limit, pull: self.pull, ..other.clone() }
     }
 
     /// The path in the sandbox that it shows, if it does.
@@ -153,5 +157,19 @@ impl Volume {
             VolumeMode::RO => Propagation::Private,
             VolumeMode::RW => self.propagation.unwrap_or_default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_older_versions_are_read_and_keep_their_digest() {
+        let old = r#"{"container_path":"/data","host_path":"/srv","mode":"RO"}"#;
+        let volume: Volume = serde_json::from_str(old).unwrap();
+        assert_eq!(volume.source, VolumeSource::Path("/srv".into()));
+        assert_eq!(volume.propagation(), Propagation::Private);
+        assert_eq!(serde_json::to_string(&volume).unwrap(), old);
     }
 }

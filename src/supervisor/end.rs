@@ -10,7 +10,7 @@ use std::{
 use super::{Supervisor, decide, slot::Slot};
 use crate::{
     isolators::{ORDER, Recorded, Shared},
-    manager::Unit,
+    manager::{JobError, Unit},
     root::Root,
     spec::Name,
     state::{Ended, Record, Run, sandbox},
@@ -52,7 +52,12 @@ impl Supervisor {
 
     /// Cleans up all that is left of a container without files, and forgets it.
     pub(super) async fn forgotten(self: &Rc<Self>, slot: &Rc<Slot>) {
+        // A move to another image that its end has overtaken is noted first.
+        let _switching = slot.switching.lock().await;
         let _turn = slot.turn.lock().await;
+        if slot.is_busy() || !slot.unit.borrow().active.is_at_rest() {
+            return; // It is back: whatever comes of that asks again.
+        }
         if let Some(run) = self.open_run(slot, |_| true) {
             let unit = slot.unit.borrow().clone();
             let last = ended(&unit, &run.invocation);
@@ -72,6 +77,11 @@ impl Supervisor {
         } else {
             self.forget_versions(slot);
             self.slots.borrow_mut().remove(&slot.name);
+            // Whoever was about to do something with it hears no more of it.
+            if let Some(waiter) = slot.job.borrow_mut().take().and_then(|job| job.waiter) {
+                let _ = waiter.send(Err(JobError::Refused("its spec was removed".to_owned())));
+            }
+            slot.news.notify_one();
         }
         self.collect.notify_one();
         self.changed.notify_one();

@@ -302,10 +302,7 @@ impl Task {
 
     /// Has all images here. Until the record names them, nobody may remove them.
     fn provide(&self) -> Result<Vec<image::Hold>, Failure> {
-        let own = self.spec.image.as_ref().map(|image| (&image.source, image.pull));
-        let known = |source: &&Source| own.is_none_or(|(own, _)| own != *source);
-        let others = self.spec.images().filter(known).map(|source| (source, Pull::Missing));
-        let all: Vec<(&Source, Pull)> = own.into_iter().chain(others).collect();
+        let all: Vec<(&Source, Pull)> = self.spec.images().collect();
         let several = all.len() > 1;
         if several {
             // Nothing is held while another comes, which may take long; what is removed meanwhile comes again.

@@ -149,6 +149,10 @@ impl Supervisor {
     /// Starts a container, which is to run with an image then.
     async fn try_out(self: &Rc<Self>, slot: &Rc<Slot>, verb: JobVerb, digest: &Digest, watch: Duration) -> Verdict {
         self.quiet(slot).await;
+        let is_gone = self.wanted(&slot.name, |wanted| matches!(wanted, decide::Wanted::Gone | decide::Wanted::Masked));
+        if is_gone || !self.is_registered(slot) {
+            return Verdict::Fails("its spec was removed".to_owned());
+        }
         // What an operator asks for is a new beginning, also for the start limit.
         self.manager.order(Order::ResetFailed(slot.name.clone()));
         let (sender, receiver) = oneshot::channel();
@@ -163,6 +167,9 @@ impl Supervisor {
         let mut seen: Option<(Option<String>, Instant)> = None;
         loop {
             self.quiet(slot).await;
+            if !self.is_registered(slot) {
+                return Verdict::Fails("its spec was removed".to_owned());
+            }
             let verdict = self.look(slot, digest, error.as_ref());
             if verdict != Verdict::Runs {
                 return verdict;
@@ -201,12 +208,13 @@ impl Supervisor {
     }
 
     /// Waits until nothing of a container is under way.
-    async fn quiet(&self, slot: &Slot) {
+    async fn quiet(&self, slot: &Rc<Slot>) {
         let is_quiet = || {
             let here = self.synced.get() && self.away.borrow().is_none();
             here && !slot.is_busy() && is_settled(&slot.unit.borrow())
         };
-        while !is_quiet() {
+        // One that was forgotten meanwhile hears of nothing any more.
+        while self.is_registered(slot) && !is_quiet() {
             slot.news.notified().await;
         }
     }

@@ -93,7 +93,7 @@ impl Supervisor {
     /// Puts on the disk what is known of a container's images, and only then holds it.
     pub(super) async fn keep_versions(&self, slot: &Rc<Slot>, versions: Versions) -> io::Result<()> {
         // It was forgotten meanwhile.
-        if !self.slots.borrow().get(&slot.name).is_some_and(|present| Rc::ptr_eq(present, slot)) {
+        if !self.is_registered(slot) {
             return Ok(());
         }
         let (root, written) = (self.root().clone(), versions.clone());
@@ -102,6 +102,11 @@ impl Supervisor {
         self.tell_pending(slot);
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// Whether a container has not been forgotten meanwhile.
+    pub(super) fn is_registered(&self, slot: &Rc<Slot>) -> bool {
+        self.slots.borrow().get(&slot.name).is_some_and(|present| Rc::ptr_eq(present, slot))
     }
 
     /// Forgets the images of a container that is gone, or that never ran.

@@ -30,6 +30,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("volumes/relative_places_are_in_the_sandbox", relative_places_are_in_the_sandbox),
     ("volumes/what_lies_in_another_comes_after_it", what_lies_in_another_comes_after_it),
     ("volumes/nothing_is_made_on_the_host", nothing_is_made_on_the_host),
+    ("volumes/links_of_an_image_lead_to_itself", links_of_an_image_lead_to_itself),
     ("volumes/planted_links_are_not_followed", planted_links_are_not_followed),
     ("volumes/mounts_of_the_host_arrive_where_wanted", mounts_of_the_host_arrive_where_wanted),
     ("volumes/mounts_of_the_container_reach_the_host_where_wanted", mounts_reach_the_host_where_wanted),
@@ -312,6 +313,30 @@ fn planted_links_are_not_followed() {
         assert!(failure.errno == Some(libc::ELOOP) && failure.message.contains("not followed"), "{failure:?}");
     }
     assert_eq!(whole(Path::new("/etc")), before);
+}
+
+fn links_of_an_image_lead_to_itself() {
+    let outside = tempfile::tempdir().unwrap();
+    let seen = outside.path().display().to_string();
+    fs::write(outside.path().join("file"), "host\n").unwrap();
+    let before = whole(outside.path());
+    let source = tempfile::tempdir().unwrap();
+    fs::write(source.path().join("file"), "volume\n").unwrap();
+    let volumes = vec![
+        bind(Source::Host(source.path().to_owned()), "/absolute/made", false),
+        bind(image(source.path()), "/upward/image", true),
+        tmpfs(None, 0o755, None, "/upward/memory"),
+        bind(Source::Host(source.path().join("file")), "/absolute/one", false),
+    ];
+    // All of it is in the image's directory of that name, and none on the host's.
+    let script = format!("ls {seen}; cat {seen}/made/file {seen}/one; ls {seen}/image; touch {seen}/memory/x");
+    let world = world(&script, Top::Upper, volumes, |image| {
+        directory(image.join(seen.trim_start_matches('/')));
+        symlink(&seen, image.join("absolute")).unwrap();
+        symlink(format!("../../../../../../../..{seen}"), image.join("upward")).unwrap();
+    });
+    assert_eq!(world.launch().output(), "image\nmade\nmemory\none\nvolume\nvolume\nout\nshare\nusr\n");
+    assert_eq!(whole(outside.path()), before);
 }
 
 /// A shared mount with a directory in it, as a host of systemd has one.

@@ -28,6 +28,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("a_stop_ends_the_pull_and_the_next_start_goes_on", stopped),
     ("a_berthd_that_is_killed_leaves_a_pull_that_goes_on", killed),
     ("local_images_are_imported_as_pull_says", local),
+    ("an_update_asks_the_registry_and_what_it_took_back_does_not", update),
 ];
 
 /// A host with a berthd of its own.
@@ -337,4 +338,38 @@ fn local() {
     assert!(host.log().contains("newer: starting with the image that is here"), "{}", host.log());
     assert!(host.refusal("always").contains("layout"));
     assert_eq!(host.word("never"), "third");
+}
+
+fn update() {
+    let registry = plain();
+    registry.push_program("s:v1", "first");
+    let host = Host::new(&registry.host);
+    let source = format!("docker://{}/s:v1", registry.host);
+    let word = |expected: &str| {
+        let path = host.root.path().join("var/log/berth/web.log");
+        until("its word", || fs::read_to_string(&path).is_ok_and(|told| told.lines().last() == Some(expected)));
+    };
+    let does = |words: &[&str]| {
+        let out = host.ctl(words);
+        assert!(out.status.success(), "{}\n{}", said(&out), host.log());
+        said(&out)
+    };
+    host.spec("web", &source, "always", "");
+    does(&["start", "web"]);
+    word("first");
+    assert!(does(&["update", "web"]).contains("nothing to do"));
+    registry.push_program("s:v1", "second");
+    assert!(does(&["update", "--watch", "100ms", "web"]).contains("moved from image"));
+    word("second");
+    // What was taken back needs no registry, though the spec says that every start asks it.
+    drop(registry);
+    does(&["rollback", "--watch", "100ms", "web"]);
+    word("first");
+    does(&["restart", "web"]);
+    word("first");
+    // And where the registry cannot be asked, what runs goes on.
+    let out = host.ctl(&["update", "web"]);
+    assert!(!out.status.success() && said(&out).contains("Connection refused"), "{}", said(&out));
+    does(&["update", "--no-pull", "--watch", "100ms", "web"]);
+    word("second");
 }

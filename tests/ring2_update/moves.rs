@@ -14,6 +14,7 @@ pub const ALL: &[Case] = &[
     ("two_updates_at_once_are_one", at_once),
     ("a_client_that_is_killed_changes_nothing", killed_client),
     ("a_berthd_that_is_killed_leaves_one_or_the_other", killed_berthd),
+    ("a_container_that_is_removed_meanwhile_is_gone", removed_meanwhile),
     ("a_move_that_a_reboot_broke_off_has_failed", reboot),
 ];
 
@@ -305,13 +306,16 @@ fn reboot() {
     world.succeeds(&["pull", &world.source("t")]);
     let mut client = world.berthctl(&["update", "--no-pull", "--watch", "1h", "web"]).spawn().unwrap();
     let digest = world.digest("v2");
-    world.until("the new one", |world| (world.state("web")["image"]["digest"] == digest.as_str()).then_some(()));
+    let main = world.until("the new one", |world| {
+        let state = world.state("web");
+        let runs = state["state"] == "running" && state["image"]["digest"] == digest.as_str();
+        state["main_pid"].as_u64().filter(|_| runs)
+    });
     world.until("its word", |world| world.words().contains("v2").then_some(()));
     world.kill();
     client.wait().unwrap();
     // The processes end with the host, and what lies under /run.
-    let main = world.state("web")["main_pid"].as_u64().unwrap().to_string();
-    assert!(world.inside("kill").args(["-9", &main]).status().unwrap().success());
+    assert!(world.inside("kill").args(["-9", &main.to_string()]).status().unwrap().success());
     world.sh(&format!("rm -r {0}/records {0}/state.json", world.path("/run/berth").display()));
     let file = world.path("/var/lib/berth/versions/web.json");
     let mut versions = world.versions("web").unwrap();
@@ -322,4 +326,22 @@ fn reboot() {
     world.runs("v1");
     assert_eq!(world.state("web")["image"]["held_back"], world.digest("v2").as_str());
     assert_eq!(world.said("was about to move to another image when the host went down"), 1);
+}
+
+fn removed_meanwhile() {
+    let world = World::new();
+    good(&world, "v1");
+    world.image("slow", "trap \"\" TERM; echo slow; while :; do sleep 1; done");
+    world.web("v1");
+    world.tag("slow");
+    world.succeeds(&["pull", &world.source("t")]);
+    let words = ["update", "--no-pull", "--watch", "1h", "web"];
+    let client = world.berthctl(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    world.until("the new one", |world| world.words().contains("slow").then_some(()));
+    fs::remove_file(world.path("/etc/berth/containers/web.toml")).unwrap();
+    // Whether it was moved before it went away is all one; that it is answered, and nothing comes back, is not.
+    client.wait_with_output().unwrap();
+    world.until("its end", |world| world.state("web").is_null().then_some(()));
+    world.until("the end of the note", |world| world.versions("web").is_none().then_some(()));
+    assert_eq!(world.ctl(&["update", "web"]).0, 4);
 }

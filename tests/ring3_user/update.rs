@@ -83,6 +83,15 @@ fn a_container_moves_between_images_and_is_taken_back(suite: Suite) {
     host.wait_until("web", "the end of the rollback", |state| state["image"]["held_back"].is_string());
     runs(&host, "v2");
 
+    // What nothing uses is removed by berthd, in the confinement of its unit; what can be gone back to is not.
+    host.ok("berthctl pull oci:/srv/l:dies && touch -d @0 /var/lib/berth/images/tags/* /var/lib/berth/images/used/*");
+    host.write("/etc/berth/berthd.toml", "[images.gc]\nmax_age = \"30d\"\n");
+    host.ok("systemctl reload berthd");
+    let removed = "MESSAGE_ID=".to_owned() + berth::journal::Event::ImagesRemoved.id();
+    host.wait_for("the event", SOON, || (!host.entries(&removed).is_empty()).then_some(()));
+    let images = host.ok("berthctl images");
+    assert!(!images.contains("oci:/srv/l:dies") && images.contains("oci:/srv/l:t"), "{images}");
+
     // What is held back is held back from the start at boot.
     host.reboot().unwrap();
     host.wait_until("web", "its start at boot", |state| state["state"] == "running");

@@ -177,10 +177,16 @@ fn an_image_is_a_volume_and_stays_while_in_use(suite: Suite) {
     host.ok("systemctl stop berth@assets");
     host.wait_state("assets", "stopped");
     host.ok(&format!("berthctl rmi {source}"));
+    refused(&host, "assets-never", &format!("{}pull = \"never\"\n", assets("data")), &["pull = \"never\"", source]);
     // With a root of its own as well, and taken into the store by the start.
     tree(&host, "/srv/volumes-d");
     let root = format!("command = \"cat /srv/assets-seen/file\"\n{}", image("/srv/volumes-d"));
     assert_eq!(host.output_of("assets-b", &format!("{root}{}{ONCE}", assets("data"))), "image");
+    // What the source has become by now is seen where it is asked, and nowhere else.
+    host.ok("cd /srv/assets && echo other > lower/data/file && rm -r layout && sh /srv/layout.sh /srv/assets");
+    assert_eq!(host.output_of("assets-d", &format!("{root}{}{ONCE}", assets("data"))), "image");
+    let always = format!("{}pull = \"always\"\n", assets("data"));
+    assert_eq!(host.output_of("assets-e", &format!("{root}{always}{ONCE}")), "other");
     host.drop_spec("assets-c", &format!("{root}{}{ONCE}", assets("none")));
     let state = host.wait_state("assets-c", "failed");
     assert!(state["error"]["message"].as_str().unwrap().contains("see that the source has its subpath"), "{state}");

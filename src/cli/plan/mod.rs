@@ -98,20 +98,42 @@ mod tests {
     use super::*;
     use crate::{
         plan::{
-            Action, Bind, CapabilitySets, CapabilityWishes, Forbidden, Namespace, Phase, Program, Source, Step,
+            Action, Bind, CapabilitySets, CapabilityWishes, Forbidden, Made, Namespace, Phase, Program, Source, Step,
             UnitSettings,
         },
-        spec::{Bytes, Capability, CapabilitySet, Restart, Signal},
+        spec::{Bytes, Capability, CapabilitySet, MountOption, Propagation, Restart, Signal},
     };
+
+    /// A volume of every kind.
+    fn binds() -> Vec<Bind> {
+        let bind = |source, target: &str, read_only| Bind::new(source, target, read_only);
+        let made = Made { mode: 0o1770, owner: None };
+        let image = Source::Image {
+            source: "oci:/srv/layout".parse().unwrap(),
+            digest: Some(format!("sha256:{}", "0a".repeat(32)).parse().unwrap()),
+            layers: vec!["/a".into(), "/b".into()],
+        };
+        vec![
+            bind(Source::Sandbox("tmp".into()), "/tmp", false),
+            bind(Source::Host("/srv/data".into()), "/data", true),
+            Bind {
+                subpath: Some("a".into()),
+                propagation: Propagation::Bidirectional,
+                ..bind(Source::Host("/srv".into()), "in", false)
+            },
+            bind(Source::Created { path: "/srv/new".into(), ownership: made }, "/new", false),
+            Bind {
+                options: BTreeSet::from([MountOption::Nosuid, MountOption::Noexec]),
+                ..bind(Source::Tmpfs { size: Some(Bytes(1 << 20)), ownership: made }, "/memory", false)
+            },
+            bind(image, "/image", true),
+        ]
+    }
 
     /// A plan with one of everything.
     fn plan() -> Plan {
         let step = |isolator: &str, phase, action| Step { isolator: isolator.to_owned(), phase, action };
-        let bind = |source, target: &str, read_only| Bind::new(source, target, read_only);
-        let binds = vec![
-            bind(Source::Sandbox("tmp".into()), "/tmp", false),
-            bind(Source::Host("/srv/data".into()), "/data", true),
-        ];
+        let binds = binds();
         let identity = Action::SetIdentity { uid: 33, gid: 33, groups: vec![4, 33] };
         let bind_service = CapabilitySet::of(&[Capability::NET_BIND_SERVICE]);
         let sets = CapabilitySets {
@@ -184,6 +206,10 @@ berth-launch, in the child
    7. binds, all sources opened before the first target is covered  [filesystem/shared]
       sandbox:tmp on /tmp
       /srv/data on /data, read-only with all below
+      /srv, of it a on sandbox:in, mounts seen on both sides
+      /srv/new (made where it is not, mode 1770) on /new
+      tmpfs, 1 MiB, mode 1770 on /memory, nosuid, noexec
+      oci:/srv/layout, sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a, 2 layers on /image, read-only with all below
    8. mounts a /dev/shm of its own, 64 MiB  [namespaces/ipc]
    9. mounts a /dev/mqueue of its own  [namespaces/ipc]
   10. mounts a /proc that shows the container's processes only  [namespaces/pid]

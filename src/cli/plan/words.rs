@@ -191,7 +191,7 @@ fn capabilities(sets: &CapabilitySets) -> Vec<String> {
 fn bind(bind: &Bind) -> String {
     let mut words = vec![match &bind.source {
         Source::Created { ownership, .. } => {
-            format!("{}, made with mode {:04o} where it is not", bind.source, ownership.mode)
+            format!("{} (made where it is not, mode {:04o})", bind.source, ownership.mode)
         }
         Source::Tmpfs { size, ownership } => {
             let size = size.map_or_else(|| "half of RAM".to_owned(), |size| phrase::bytes(size.0));
@@ -203,13 +203,16 @@ fn bind(bind: &Bind) -> String {
         Source::Populated(_) => format!("{}, which first holds what the image has,", bind.source),
         _ => bind.source.to_string(),
     }];
-    words.extend(bind.subpath.iter().map(|path| format!("of that {}", path.display())));
-    words = vec![format!("{} on {}", words.join(", "), bind.target.display())];
+    words.extend(bind.subpath.iter().map(|path| format!("of it {}", path.display())));
+    let place = if bind.target.is_relative() { "sandbox:" } else { "" };
+    words = vec![format!("{} on {place}{}", words.join(", "), bind.target.display())];
     words.extend(bind.read_only.then(|| "read-only with all below".to_owned()));
     words.extend(bind.options.iter().map(|option| volume::option_word(*option).to_owned()));
     words.extend(match bind.propagation {
         Propagation::Bidirectional => Some("mounts seen on both sides".to_owned()),
-        Propagation::Private if !bind.read_only => Some("no mount of the host's seen later".to_owned()),
+        Propagation::Private if !bind.read_only && bind.source.on_host().is_some() => {
+            Some("no mount of the host's seen later".to_owned())
+        }
         _ => None,
     });
     words.join(", ")

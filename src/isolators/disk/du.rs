@@ -209,3 +209,23 @@ fn trees_of_sandbox(sandbox: &Path, tracked: &[Tracked]) -> io::Result<Vec<Tree>
     }
     Ok(trees)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_unchanged_while_none_of_it_has_run() {
+        let key = ("quiet".parse().unwrap(), PathBuf::from("/sandbox"));
+        let now = Instant::now();
+        assert!(!is_quiet(&key, Some(5), now), "never looked at");
+        QUIET.lock().unwrap().insert(key.clone(), Quiet { ran: 5, at: now });
+        assert!(is_quiet(&key, Some(5), now + Duration::from_secs(60)));
+        assert!(!is_quiet(&key, Some(6), now + Duration::from_secs(60)), "something has run");
+        assert!(!is_quiet(&key, None, now), "unknown is not unchanged");
+        assert!(!is_quiet(&key, Some(5), now + LONGEST_QUIET), "others may have written");
+        let other = ("quiet".parse().unwrap(), PathBuf::from("/another"));
+        assert!(!is_quiet(&other, Some(5), now), "another run");
+        QUIET.lock().unwrap().remove(&key);
+    }
+}

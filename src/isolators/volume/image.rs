@@ -9,7 +9,7 @@ use crate::{
     isolators::{Check, Isolator, Recorded, Refusal, Support, filesystem_linux},
     observe::ContainerStatus,
     plan::{Plan, Source},
-    spec::{Spec, Volume, VolumeSource},
+    spec::{Pull, Spec, Volume, VolumeSource},
 };
 
 /// See the module.
@@ -53,8 +53,8 @@ fn is_ours(volume: &Volume) -> bool {
 }
 
 /// The image of a volume, found.
-pub(super) fn found(cx: &Check<'_>, source: &image::Source) -> Result<Source, Refusal> {
-    let found = filesystem_linux::find_source(cx.host, source);
+pub(super) fn found(cx: &Check<'_>, source: &image::Source, pull: Pull) -> Result<Source, Refusal> {
+    let found = filesystem_linux::find_source(cx.host, source, pull);
     let found = found.map_err(|failure| Refusal { isolator: NAME, key: Some("volumes.source"), failure })?;
     Ok(Source::Image { source: source.clone(), digest: found.digest, layers: found.layers })
 }

@@ -39,7 +39,7 @@ pub(super) fn bind_of(cx: &Check<'_>, volume: &Volume) -> Result<Bind, Refusal> 
             let ownership = made(cx, &tmpfs.ownership, super::filesystem_linux::NAME)?;
             Source::Tmpfs { size: tmpfs.size, ownership }
         }
-        VolumeSource::Image(source) => image::found(cx, source)?,
+        VolumeSource::Image(source) => image::found(cx, source, volume.pull)?,
     };
     Ok(Bind {
         subpath: volume.subpath.clone(),

@@ -130,6 +130,7 @@ impl One<'_, '_> {
         let alien = [
             ("host_path", fragment.host_path.is_some(), VolumeType::Bind),
             ("source", fragment.source.is_some(), VolumeType::Image),
+            ("pull", fragment.pull.is_some(), VolumeType::Image),
             ("size", fragment.size.is_some(), VolumeType::Tmpfs),
         ];
         let mut wrong = false;
@@ -194,7 +195,12 @@ impl One<'_, '_> {
             let complaint = Complaint::new("an image is shared and cannot be changed");
             self.error("mode", complaint.help("write \"RO\", or leave it out"));
         }
+        if fragment.pull.is_some() && matches!(source, VolumeSource::Image(image::Source::Rootfs { .. })) {
+            let complaint = Complaint::new("a directory is used as it is; there is nothing to pull");
+            self.error("pull", complaint.help("leave it out"));
+        }
         Some(Volume {
+            pull: fragment.pull.unwrap_or_default(),
             subpath: self.subpath(&fragment, on_host || image),
             create: (on_host && made).then(|| ownership(&fragment, DIRECTORY_MODE)),
             options: self.options(&fragment),
