@@ -62,7 +62,6 @@ fn main() -> ExitCode {
         image::TRIALS,
         update::TRIALS,
         mesos::TRIALS,
-        update::TRIALS,
         volumes::TRIALS,
         identity::TRIALS,
         capabilities::TRIALS,
