@@ -104,7 +104,7 @@ pub fn config(root: &Root) -> Result<Config, CliError> {
 
 /// Names that `isolation` may hold.
 fn isolator_names() -> Vec<&'static str> {
-    isolators::ORDER.iter().map(|isolator| isolator.name()).collect()
+    isolators::names()
 }
 
 /// The files of a container.

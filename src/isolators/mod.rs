@@ -59,15 +59,29 @@ pub const ORDER: &[&dyn Isolator] = &[
     &volume::sandbox_path::SandboxPath,
     &volume::host_path::HostPath,
     &volume::image::VolumeImage,
+    &disk::XFS,
+    &disk::EXT4,
     &disk::du::DiskDu,
 ];
+
+/// Stands in `isolation = [...]` for the isolators of the disk that this host can do; the first of the order counts.
+pub const DISK_AUTO: &str = "disk/auto";
+
+/// The names that `isolation = [...]` may hold.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    ORDER.iter().map(|isolator| isolator.name()).chain([DISK_AUTO]).collect()
+}
 
 /// The isolators that `isolation = [...]` names; unset, all that this host can do and that need no decision of the
 /// operator's, or have got it.
 #[must_use]
 pub fn enabled(config: &Config, host: &Host) -> Vec<&'static dyn Isolator> {
     let chosen = |isolator: &&'static dyn Isolator| match &config.isolation {
-        Some(names) => names.iter().any(|name| name == isolator.name()),
+        Some(names) => names.iter().any(|name| {
+            let is_meant = || isolator.name().starts_with("disk/") && isolator.probe(host) == Support::Yes;
+            name == isolator.name() || (name == DISK_AUTO && is_meant())
+        }),
         None => isolator.awaits(config).is_none() && isolator.probe(host) == Support::Yes,
     };
     ORDER.iter().copied().filter(chosen).collect()

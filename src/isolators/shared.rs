@@ -20,6 +20,8 @@ pub struct Shared {
     pub(super) net_cls: cgroups_net_cls::State,
     /// What containers take of the disk.
     pub(super) disk: disk::State,
+    /// Project IDs of directories.
+    pub(super) projects: disk::Pool,
 }
 
 /// What all specs of a host ask for, as far as one start must know of others.
@@ -35,7 +37,8 @@ impl Shared {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(root: &Root) -> Self {
-        Self { specs: Mutex::default(), net_cls: cgroups_net_cls::State::new(root), disk: disk::State::default() }
+        let (net_cls, projects) = (cgroups_net_cls::State::new(root), disk::Pool::new(root));
+        Self { specs: Mutex::default(), net_cls, disk: disk::State::default(), projects }
     }
 
     /// Takes in what the files say now.

@@ -80,6 +80,7 @@ pub(super) fn apply(action: &Action, plan: &Plan, peers: &mut bind::Peers) -> Re
         Action::MountMqueue => mount_mqueue(),
         Action::GuardCgroups => guard::guard_cgroups(),
         Action::DenyUserNamespaces => deny_user_namespaces(),
+        Action::DenyProjects => deny_projects(),
         Action::SetRlimits { limits } => limits::raise(limits),
         Action::SetIdentity { uid, gid, groups } => {
             // Part of that step, and the last moment at which it can be done.
@@ -159,6 +160,14 @@ fn deny_user_namespaces() -> Result<(), Failure> {
     seccomp::deny_user_namespaces().map_err(|error| {
         let cure = "the kernel needs CONFIG_SECCOMP_FILTER, and the launcher CAP_SYS_ADMIN";
         failure(Stage::Confine, "filter system calls that make user namespaces", None, &error, cure)
+    })
+}
+
+/// A filter on the calls that change projects of files.
+fn deny_projects() -> Result<(), Failure> {
+    seccomp::deny_projects().map_err(|error| {
+        let cure = "the kernel needs CONFIG_SECCOMP_FILTER, and the launcher CAP_SYS_ADMIN";
+        failure(Stage::Confine, "filter system calls that change quota projects", None, &error, cure)
     })
 }
 

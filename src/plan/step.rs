@@ -90,6 +90,8 @@ pub enum Action {
     /// Make no user namespaces from here on (seccomp(2)): in one of its own, root of the container could mount again what
     /// is closed to it here.
     DenyUserNamespaces,
+    /// Change the project of no file from here on (seccomp(2)): what is counted for the container stays so.
+    DenyProjects,
     /// setrlimit(2), of the program: hard limits are raised here, and all are set when nothing else is left to do.
     SetRlimits {
         /// Which.

@@ -5,6 +5,8 @@
 
 /// Numbers that containers hold.
 pub mod ledger;
+/// Project IDs of directories.
+pub mod projects;
 /// Sandboxes: one directory a run, and their retention.
 pub mod sandbox;
 /// The files.
@@ -17,6 +19,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use ledger::Ledger;
+pub use projects::Projects;
 pub use store::{Damaged, Store, write_atomically};
 pub use versions::Versions;
 

@@ -41,6 +41,8 @@ mod switch;
 mod tags;
 /// The images that containers were started from.
 mod versions;
+/// Limits that the kernel sees passed.
+mod warnings;
 /// Changes of files.
 mod watch;
 
@@ -181,6 +183,7 @@ pub async fn run(setup: Setup, config: Config) -> Result<(), StartError> {
     tokio::task::spawn_local(end::collect_sandboxes(Rc::clone(&supervisor)));
     tokio::task::spawn_local(measure::serve(Rc::clone(&supervisor)));
     tokio::task::spawn_local(limits::serve(Rc::clone(&supervisor)));
+    tokio::task::spawn_local(warnings::serve(Rc::clone(&supervisor)));
     tokio::task::spawn_local(tags::watch(Rc::clone(&supervisor)));
     tokio::task::spawn_local(gc::serve(Rc::clone(&supervisor)));
     supervisor.changed.notify_one();
@@ -383,7 +386,7 @@ impl Supervisor {
 /// # Errors
 /// Every mistake, a line each.
 pub fn load_config(root: &Root, overrides: &Overrides) -> Result<Config, String> {
-    let names: Vec<&str> = isolators::ORDER.iter().map(|isolator| isolator.name()).collect();
+    let names = isolators::names();
     let environment =
         std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     Config::load(root, overrides, environment, &names)

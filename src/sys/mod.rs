@@ -5,11 +5,13 @@
 
 pub mod activation;
 pub mod bpf;
+pub mod dquot;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod priority;
 pub mod proc;
 pub mod process;
+pub mod quota;
 pub mod seccomp;
 pub mod session;

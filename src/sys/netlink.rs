@@ -57,6 +57,15 @@ impl Message {
         self.attribute(kind, &inner.bytes)
     }
 
+    /// Its bytes, with the header complete.
+    pub(super) fn finish(mut self, flags: u16, sequence: u32) -> io::Result<Vec<u8>> {
+        let length = u32::try_from(self.bytes.len()).map_err(io::Error::other)?;
+        self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        Ok(self.bytes)
+    }
+
     /// With an attribute (`struct nlattr`), padded to four bytes.
     fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
@@ -113,13 +122,9 @@ impl Route {
     }
 
     /// Sends a message and waits for its answer.
-    fn ask(&mut self, mut message: Message, flags: u16) -> io::Result<()> {
+    fn ask(&mut self, message: Message, flags: u16) -> io::Result<()> {
         self.sequence += 1;
-        let length = u32::try_from(message.bytes.len()).map_err(io::Error::other)?;
-        message.bytes[..4].copy_from_slice(&length.to_ne_bytes());
-        message.bytes[6..8].copy_from_slice(&(ASK | flags).to_ne_bytes());
-        message.bytes[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
-        write(&self.socket, &message.bytes)?;
+        write(&self.socket, &message.finish(ASK | flags, self.sequence)?)?;
         let mut answer = [0; 4096];
         loop {
             let length = read(&self.socket, &mut answer)?;

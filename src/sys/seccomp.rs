@@ -32,6 +32,15 @@ const TIOCSTI: u32 = 0x5412;
 /// Types a selection into a virtual console, among others (ioctl_console(2)).
 const TIOCLINUX: u32 = 0x541c;
 
+/// Sets the project of a file, and whether a directory's is inherited (ioctl_xfs_fsgetxattr(2)).
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+
+/// Sets flags of a file, that one among them (ioctl_iflags(2)), for programs of 64 bits and of 32.
+const FS_IOC_SETFLAGS: [u32; 2] = [0x4008_6602, 0x4004_6602];
+
+/// file_setattr(2), on every architecture, since Linux 6.17: all of that without an ioctl(2).
+const FILE_SETATTR: u32 = 469;
+
 /// What tells the calls of x32 from those of x86-64, whose numbers they share here (`__X32_SYSCALL_BIT`).
 const X32: u32 = 0x4000_0000;
 
@@ -72,6 +81,15 @@ pub fn deny_user_namespaces() -> io::Result<()> {
 /// As [`deny_user_namespaces`].
 pub fn deny_typing() -> io::Result<()> {
     install(without_typing())
+}
+
+/// Keeps this process, and all that come of it, from changing the project that a file is counted for, which otherwise
+/// every owner of a file may.
+///
+/// # Errors
+/// As [`deny_user_namespaces`].
+pub fn deny_projects() -> io::Result<()> {
+    install(without_projects())
 }
 
 /// Keeps this process from being more than itself: it may have threads, and neither children nor another program. What
@@ -144,6 +162,11 @@ fn without_typing() -> Vec<sock_filter> {
     by_architecture(typing)
 }
 
+/// The filter against changes of projects.
+fn without_projects() -> Vec<sock_filter> {
+    by_architecture(projects)
+}
+
 /// A filter made of a part for each architecture.
 fn by_architecture<const N: usize>(part: impl Fn(&Numbers) -> [sock_filter; N]) -> Vec<sock_filter> {
     let mut program = vec![load(data::ARCHITECTURE)];
@@ -172,6 +195,24 @@ fn typing(numbers: &Numbers) -> [sock_filter; 9] {
         load(data::REQUEST),
         jump(BPF_JEQ, TIOCSTI, 2, 0),
         jump(BPF_JEQ, TIOCLINUX, 1, 0),
+        answer(SECCOMP_RET_ALLOW),
+        refused(libc::EPERM),
+    ]
+}
+
+/// What changes projects, of one architecture. Each way through it ends in an answer.
+fn projects(numbers: &Numbers) -> [sock_filter; 11] {
+    let [of_64, of_32] = FS_IOC_SETFLAGS;
+    [
+        load(data::NUMBER),
+        statement(BPF_ALU | BPF_AND | BPF_K, !X32),
+        jump(BPF_JEQ, FILE_SETATTR, 7, 0),
+        jump(BPF_JEQ, numbers.ioctl, 1, 0),
+        jump(BPF_JEQ, X32_IOCTL, 0, 4),
+        load(data::REQUEST),
+        jump(BPF_JEQ, FS_IOC_FSSETXATTR, 3, 0),
+        jump(BPF_JEQ, of_64, 2, 0),
+        jump(BPF_JEQ, of_32, 1, 0),
         answer(SECCOMP_RET_ALLOW),
         refused(libc::EPERM),
     ]
@@ -267,6 +308,26 @@ mod tests {
         assert_eq!(verdict(0xc000_003e, X32 | X32_IOCTL, TIOCSTI), refused, "x32");
         assert_eq!(verdict(0, 16, TIOCSTI), SECCOMP_RET_ALLOW, "no kernel of ours runs that");
         assert!(ARCHITECTURES.iter().any(|numbers| i64::from(numbers.ioctl) == libc::SYS_ioctl), "this very one");
+    }
+
+    #[test]
+    fn changes_of_projects_alone_are_refused_on_every_architecture() {
+        let verdict = |arch, number, request| answer_of(&without_projects(), arch, number, [0, request]);
+        let refused = SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+        let (get_attributes, get_flags, clone_file) = (0x801c_581f, 0x8008_6601, 0x4004_9409);
+        for Numbers { architecture, ioctl, .. } in ARCHITECTURES {
+            for request in [FS_IOC_FSSETXATTR].into_iter().chain(FS_IOC_SETFLAGS) {
+                assert_eq!(verdict(architecture, ioctl, request), refused, "{architecture:#x} {request:#x}");
+                assert_eq!(verdict(architecture, ioctl + 1, request), SECCOMP_RET_ALLOW, "{architecture:#x}");
+            }
+            for request in [get_attributes, get_flags, clone_file, TIOCSTI] {
+                assert_eq!(verdict(architecture, ioctl, request), SECCOMP_RET_ALLOW, "{architecture:#x} {request:#x}");
+            }
+            assert_eq!(verdict(architecture, FILE_SETATTR, 0), refused);
+            assert_eq!(verdict(architecture, FILE_SETATTR - 1, 0), SECCOMP_RET_ALLOW, "file_getattr(2)");
+        }
+        assert_eq!(verdict(0xc000_003e, X32 | X32_IOCTL, FS_IOC_FSSETXATTR), refused, "x32");
+        assert_eq!(verdict(0xc000_003e, X32 | FILE_SETATTR, 0), refused, "x32");
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub const ALL: &[(&str, fn())] = &[
     ("who/a_directory_is_no_input", a_directory_is_no_input),
     ("who/keys_stay_behind", keys_stay_behind),
     ("who/every_later_step_of_the_plan_holds", every_later_step_of_the_plan_holds),
+    ("who/projects_of_files_stay_as_they_are", projects_of_files_stay_as_they_are),
     ("end/statuses_are_exact", statuses_are_exact),
     ("end/what_is_not_run_is_said", what_is_not_run_is_said),
     ("end/whatever_the_caller_ignores", whatever_the_caller_ignores),
@@ -220,6 +221,22 @@ fn every_later_step_of_the_plan_holds() {
     let done = container.run(&["web", "unshare", "--user", "true"]);
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.err.contains("Operation not permitted"), "{done:?}");
+}
+
+/// The calls, and what each says where it is not filtered: on the file system of a pipe it is unknown.
+fn projects_of_files_stay_as_they_are() {
+    use berth::plan::Phase;
+    let script = "pipe(R, W); for (0x401c5820, 0x40086602, 0x40046602) { $! = 0; ioctl(R, $_, my $buffer = ' ' x 28); \
+                  print 0 + $!, ' ' } $! = 0; syscall(469, fileno R, my $path = '', 0, 0, 0); print 0 + $!, ' '; \
+                  $! = 0; ioctl(R, 0x801c581f, my $seen = ' ' x 28); print 0 + $!";
+    let answers = |container: &Container| container.run(&["web", "perl", "-e", script]).out;
+    let free = answers(&Container::new());
+    assert!(!free.split(' ').any(|errno| errno == libc::EPERM.to_string()), "{free}");
+    let container = Container::with(|world| {
+        let place = world.plan.steps.iter().position(|step| step.phase > Phase::Mounts).unwrap();
+        world.plan.steps.insert(place, crate::world::step(Phase::Limits, Action::DenyProjects));
+    });
+    assert_eq!(answers(&container), format!("1 1 1 1 {}", free.split(' ').next_back().unwrap()));
 }
 
 fn statuses_are_exact() {

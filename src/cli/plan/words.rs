@@ -138,6 +138,7 @@ fn action(action: &Action) -> Deed {
         Action::MountMqueue => "mounts a /dev/mqueue of its own".to_owned(),
         Action::GuardCgroups => "makes control groups read-only, but for its own".to_owned(),
         Action::DenyUserNamespaces => "makes no user namespaces from here on (seccomp)".to_owned(),
+        Action::DenyProjects => "changes the quota project of no file from here on (seccomp)".to_owned(),
         Action::SetRlimits { limits } => {
             let lines = limits.iter().map(|(resource, limit)| format!("{resource} {limit}")).collect();
             return Deed::new("limits its resources, once nothing else is left to do").with(lines);

@@ -6,11 +6,19 @@
 
 /// `disk/du`.
 pub(super) mod du;
+/// Giving directories to projects.
+mod label;
+/// Project IDs.
+mod pool;
+/// `disk/xfs` and `disk/ext4`.
+mod project;
 /// What was found out.
 mod state;
 /// How much a tree takes.
 pub mod walk;
 
+pub use pool::Pool;
+pub use project::{EXT4, ProjectQuota, XFS};
 pub use state::{State, Taken, Used};
 
 use super::{Check, ORDER, Wanted};
