@@ -107,7 +107,7 @@ fn wait_for_bytes(host: &Berth) {
 
 fn a_slow_pull_outlives_the_start_timeout(suite: Suite) {
     let host = host(suite);
-    spec(&host, "web", IMAGE, "start_timeout = \"3s\"\n");
+    spec(&host, "web", IMAGE, "start_timeout = \"4s\"\n");
     let begun = Instant::now();
     host.ok("systemctl start --no-block berth@web");
     wait_for_bytes(&host);
@@ -123,7 +123,7 @@ fn a_slow_pull_outlives_the_start_timeout(suite: Suite) {
         Some(host.property("web", "StatusText")).filter(|text| text.contains("Pulling docker://127.0.0.1:5001/s:v1: "))
     });
     host.ok("systemctl start berth@web");
-    assert!(begun.elapsed() > Duration::from_secs(4), "the line is too fast for this test");
+    assert!(begun.elapsed() > Duration::from_secs(5), "the line is too fast for this test");
     host.wait_said("web", "from the registry");
     assert_eq!(host.property("web", "StatusText"), "");
     let entries = host.entries("MESSAGE_ID=54743a7c71ff4af7a626eabbab7848d5 BERTH_CONTAINER=web");

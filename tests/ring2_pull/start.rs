@@ -243,12 +243,12 @@ fn fails_once() {
 fn slow() {
     let registry = plain();
     registry.push_program("s:v1", "word");
-    let proxy = Proxy::start(&registry.host, u64::MAX, Duration::from_millis(30));
+    let proxy = Proxy::start(&registry.host, u64::MAX, Duration::from_millis(40));
     let host = Host::new(&proxy.host);
-    host.spec("web", &format!("docker://{}/s:v1", proxy.host), "missing", "start_timeout = \"2s\"\n");
+    host.spec("web", &format!("docker://{}/s:v1", proxy.host), "missing", "start_timeout = \"3s\"\n");
     let begun = Instant::now();
     assert_eq!(host.word("web"), "word");
-    assert!(begun.elapsed() > Duration::from_secs(3), "the proxy is too fast for this test");
+    assert!(begun.elapsed() > Duration::from_secs(4), "the proxy is too fast for this test");
 }
 
 fn stalled() {

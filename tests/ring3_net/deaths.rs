@@ -12,7 +12,8 @@ pub const TRIALS: &[Test] = &[("berthd_may_die_at_every_step_of_giving_a_handle"
 
 /// Has strace follow the berthd that runs now.
 fn follow(world: &World, options: &str) -> String {
-    let berthd = world.show("berthd", "MainPID");
+    // The one before may have died a moment ago.
+    let berthd = world.wait_for("berthd", SOON, || Some(world.show("berthd", "MainPID")).filter(|pid| pid != "0"));
     world.ok(&format!(
         "systemctl stop tracer 2>/dev/null; systemctl reset-failed tracer 2>/dev/null; \
          systemd-run --quiet --unit=tracer strace -f -qq -p {berthd} {options}"
