@@ -199,7 +199,7 @@ The service manager
    2. makes the control group and starts 'berth-launch web' in it
 berthd
    3. writes down the run, then makes its sandbox, below /var/lib/berth/sandboxes/web
-   4. prepares and attaches filesystem/shared, namespaces/ipc, namespaces/pid, linux/capabilities, while the launcher waits
+   4. prepares and attaches filesystem/shared, linux/capabilities, namespaces/ipc, namespaces/pid, while the launcher waits
 berth-launch, in the child
    5. is born into new namespaces: mount, pid, ipc
    6. makes / a recursive slave, so that no mount made here reaches the host  [berth]

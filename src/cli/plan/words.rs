@@ -6,7 +6,7 @@ use super::Deed;
 use crate::{
     cli::phrase,
     clock,
-    isolators::volume,
+    isolators::{ORDER, volume},
     plan::{
         Action, Bind, CapabilitySets, EtcFile, Forbidden, Namespace, Plan, Source, Tag, TagHandle, Top, UnitSettings,
     },
@@ -57,9 +57,8 @@ pub fn daemon(plan: &Plan) -> Vec<Deed> {
     );
     let mut deeds = vec![Deed::new(format!("writes down the run, then makes its sandbox, {sandbox}"))];
     deeds.extend(plan.tag.as_ref().map(tag));
-    let mut isolators: Vec<&str> = plan.steps.iter().map(|step| step.isolator.as_str()).collect();
-    isolators.retain(|name| *name != "berth");
-    isolators.dedup();
+    let wanted = |name: &str| plan.steps.iter().any(|step| step.isolator == name);
+    let isolators: Vec<&str> = ORDER.iter().map(|isolator| isolator.name()).filter(|name| wanted(name)).collect();
     if !isolators.is_empty() {
         let names = isolators.join(", ");
         deeds.push(Deed::new(format!("prepares and attaches {names}, while the launcher waits")));
