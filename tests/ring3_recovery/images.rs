@@ -7,11 +7,11 @@ use std::{
 
 use crate::{
     launcher::TREE,
-    support::host::Suite,
+    support::host::{Suite, slowness},
     world::{PATIENCE, World},
 };
 
-/// How often it is killed.
+/// How often it is killed; under emulation less often, where each round takes ten times as long.
 const ROUNDS: u32 = 12;
 
 /// Makes the OCI layout `/srv/layout`: `/srv/tree`, and two layers of many files upon it.
@@ -61,11 +61,12 @@ pub fn killed_while_it_imports(suite: Suite) {
     world.phase("started undisturbed");
     forget(&world, "undisturbed");
     let mut halves = 0;
-    for round in 0..ROUNDS {
+    let rounds = ROUNDS / slowness().div_ceil(2);
+    for round in 0..rounds {
         assert_eq!((list("layers"), list("tmp")), (vec![], vec![]), "before round {round}");
         let name = format!("i{round}");
         world.drop_counted(&name, SPEC);
-        std::thread::sleep(took * round / ROUNDS);
+        std::thread::sleep(took * round / rounds);
         assert!(world.kill(), "there is a berthd to kill");
         halves += usize::from(!list("tmp").is_empty() || (1..3).contains(&list("layers").len()));
         world.wait_running(&[&name]);

@@ -158,7 +158,7 @@ pub fn killed_while_a_root_is_made(suite: Suite) {
     }
     // Those that the launcher does not come to as often as that: they are counted for each process.
     child.retain(|(call, count)| !launcher.iter().any(|(name, other)| name == call && other >= count));
-    let every = child.len().div_ceil(MOST) * slowness().div_ceil(2) as usize;
+    let every = child.len().div_ceil(MOST) * slowness() as usize;
     let calls: Vec<_> = child.into_iter().rev().step_by(every).collect();
     stop_traced(&world);
     let names = kill_at(&world, &calls, SPEC_IN_ROOT, "-f");
