@@ -148,11 +148,6 @@ impl Sheet<'_> {
         self.field("Unit", Some(container.unit.clone()))?;
         self.field("Main PID", container.main_pid.map(|pid| pid.to_string()))?;
         self.field("CGroup", container.cgroup.clone())?;
-        if let Some(image) = &container.image {
-            self.lines("Image", std::iter::once(image.source.clone()).chain(image.digest.clone()))?;
-            self.field("Ports", Some(image.exposed_ports.join(" ")))?;
-            self.lines("Labels", image.labels.iter().map(|(key, value)| format!("{key}={value}")))?;
-        }
         self.field("Sandbox", container.sandbox.as_ref().map(|path| path.display().to_string()))?;
         self.field("Log", container.log.as_ref().map(|path| path.display().to_string()))?;
         let width = container.isolators.iter().map(|isolator| isolator.name.len()).max().unwrap_or(0) + 2;
@@ -180,7 +175,7 @@ impl Sheet<'_> {
         self.lines("Warnings", spec.warnings.iter().flat_map(|warning| warning.lines().map(str::to_owned)))
     }
 
-    /// The root that it runs with.
+    /// The root that it runs with, and what its image says of it.
     fn image(&mut self, container: &Container) -> Result<(), CliError> {
         let Some(image) = &container.image else { return Ok(()) };
         let name = &container.name;
@@ -192,7 +187,9 @@ impl Sheet<'_> {
         let cure = format!("'berthctl update {name}' tries it again");
         lines.extend(line(&image.held_back, &|digest| format!("held back: {digest}; {cure}")));
         lines.extend(line(&image.former, &|digest| format!("former: {digest}; 'berthctl rollback {name}' goes back")));
-        self.lines("Image", lines)
+        self.lines("Image", lines)?;
+        self.field("Ports", Some(image.exposed_ports.join(" ")))?;
+        self.lines("Labels", image.labels.iter().map(|(key, value)| format!("{key}={value}")))
     }
 
     /// How it ended, and why it did not start.
