@@ -6,17 +6,16 @@
 //! `hard`.
 
 use std::{
-    collections::BTreeMap,
     io,
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError, atomic::AtomicBool},
+    path::Path,
+    sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
 use super::{
     super::{Check, Isolator, Recorded, Refusal, Support, Wanted},
     describe, exceeded, report,
-    state::{Taken, Used},
+    state::{Seen, Taken, Used},
     take, takes,
     walk::{self, Tree},
     wanted,
@@ -27,7 +26,7 @@ use crate::{
     isolators::Container,
     observe::{ContainerStatus, Limitation, Usage},
     plan::{Plan, Tracked},
-    spec::{Enforce, Name, Spec},
+    spec::{Enforce, Spec},
     state::sandbox,
 };
 
@@ -49,18 +48,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// How long a container in which no process has run counts as unchanged: others may write in its sandbox.
 const LONGEST_QUIET: Duration = Duration::from_secs(10 * 60);
-
-/// Looks after which nothing need have changed.
-static QUIET: Mutex<BTreeMap<(Name, PathBuf), Quiet>> = Mutex::new(BTreeMap::new());
-
-/// A container at its last look.
-#[derive(Debug)]
-struct Quiet {
-    /// What its processes had run by then, in microseconds.
-    ran: u64,
-    /// When.
-    at: Instant,
-}
 
 impl Isolator for DiskDu {
     fn name(&self) -> &'static str {
@@ -125,21 +112,15 @@ impl Isolator for DiskDu {
         // Before the look: what runs during it is seen by the next.
         let ran = cx.run.cgroup.as_deref().and_then(|cgroup| cgroups::cpu_time(cx.root, cgroup).ok());
         let (name, invocation, began) = (cx.name, &cx.run.invocation, Instant::now());
-        let key = (name.clone(), cx.run.sandbox.clone());
         let known = cx.shared.disk.taken(name, invocation);
         if known.is_some_and(|known| disk.tracked.iter().all(|tracked| known.of(tracked).is_some()))
-            && is_quiet(&key, ran, began)
+            && is_quiet(cx.shared.disk.seen(name, invocation), ran, began)
         {
             return Ok(Duration::ZERO);
         }
         let stop = cx.shared.disk.begin(name, invocation);
         let Some(taken) = look(&cx.run.sandbox, &disk.tracked, &stop)? else { return Ok(Duration::ZERO) };
-        cx.shared.disk.note(name, invocation, taken);
-        let mut quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
-        match ran {
-            Some(ran) => drop(quiet.insert(key, Quiet { ran, at: began })),
-            None => drop(quiet.remove(&key)),
-        }
+        cx.shared.disk.note(name, invocation, taken, ran.map(|ran| Seen { ran, at: began }));
         Ok((began.elapsed() * PAUSE).min(LONGEST_PAUSE))
     }
 
@@ -150,8 +131,6 @@ impl Isolator for DiskDu {
 
     fn cleanup(&self, cx: &Recorded<'_>) -> Result<(), String> {
         cx.shared.disk.forget(cx.name, &cx.run.invocation);
-        let key = (cx.name.clone(), cx.run.sandbox.clone());
-        QUIET.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         Ok(())
     }
 }
@@ -169,9 +148,8 @@ fn refuse_hard(disk: &crate::plan::DiskPlan) -> Result<(), Refusal> {
 /// Whether no process of a container has run since its last look, by the kernel's count: none of it can have written
 /// anything. The kernel has no better witness: fanotify(7) does not tell of mmap(2), nor of what is written through an
 /// overlay, and times of directories do not tell that a file has grown.
-fn is_quiet(key: &(Name, PathBuf), ran: Option<u64>, now: Instant) -> bool {
-    let quiet = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
-    quiet.get(key).is_some_and(|last| Some(last.ran) == ran && now.duration_since(last.at) < LONGEST_QUIET)
+fn is_quiet(last: Option<Seen>, ran: Option<u64>, now: Instant) -> bool {
+    last.is_some_and(|last| Some(last.ran) == ran && now.duration_since(last.at) < LONGEST_QUIET)
 }
 
 /// Looks at all that is tracked. None if it was told to stop.
@@ -212,20 +190,21 @@ fn trees_of_sandbox(sandbox: &Path, tracked: &[Tracked]) -> io::Result<Vec<Tree>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::State, *};
 
     #[test]
     fn a_container_is_unchanged_while_none_of_it_has_run() {
-        let key = ("quiet".parse().unwrap(), PathBuf::from("/sandbox"));
-        let now = Instant::now();
-        assert!(!is_quiet(&key, Some(5), now), "never looked at");
-        QUIET.lock().unwrap().insert(key.clone(), Quiet { ran: 5, at: now });
-        assert!(is_quiet(&key, Some(5), now + Duration::from_secs(60)));
-        assert!(!is_quiet(&key, Some(6), now + Duration::from_secs(60)), "something has run");
-        assert!(!is_quiet(&key, None, now), "unknown is not unchanged");
-        assert!(!is_quiet(&key, Some(5), now + LONGEST_QUIET), "others may have written");
-        let other = ("quiet".parse().unwrap(), PathBuf::from("/another"));
-        assert!(!is_quiet(&other, Some(5), now), "another run");
-        QUIET.lock().unwrap().remove(&key);
+        let (state, name, now) = (State::default(), "quiet".parse().unwrap(), Instant::now());
+        let is_quiet = |run, ran, now| is_quiet(state.seen(&name, run), ran, now);
+        state.begin(&name, "one");
+        assert!(!is_quiet("one", Some(5), now), "never looked at");
+        state.note(&name, "one", Taken::default(), Some(Seen { ran: 5, at: now }));
+        assert!(is_quiet("one", Some(5), now + Duration::from_secs(60)));
+        assert!(!is_quiet("one", Some(6), now + Duration::from_secs(60)), "something has run");
+        assert!(!is_quiet("one", None, now), "unknown is not unchanged");
+        assert!(!is_quiet("one", Some(5), now + LONGEST_QUIET), "others may have written");
+        assert!(!is_quiet("another", Some(5), now), "another run");
+        state.note(&name, "one", Taken::default(), None);
+        assert!(!is_quiet("one", Some(5), now), "a look that does not know what has run");
     }
 }

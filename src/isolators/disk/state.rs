@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use crate::{plan::Tracked, spec::Name};
@@ -25,8 +26,19 @@ struct Known {
     invocation: String,
     /// What it takes; none before the first look.
     taken: Option<Taken>,
+    /// How it was at its last look, as far as that could be found out.
+    seen: Option<Seen>,
     /// Ends a look that is under way.
     stop: Arc<AtomicBool>,
+}
+
+/// A run at its last look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// What its processes had run by then, in microseconds.
+    pub(super) ran: u64,
+    /// When.
+    pub(super) at: Instant,
 }
 
 /// What a run takes.
@@ -67,7 +79,7 @@ impl State {
         if let Some(known) = runs.get(name).filter(|known| known.invocation == invocation) {
             return Arc::clone(&known.stop);
         }
-        let known = Known { invocation: invocation.to_owned(), taken: None, stop: Arc::default() };
+        let known = Known { invocation: invocation.to_owned(), taken: None, seen: None, stop: Arc::default() };
         let stop = Arc::clone(&known.stop);
         if let Some(earlier) = runs.insert(name.clone(), known) {
             earlier.stop.store(true, Ordering::Relaxed);
@@ -75,11 +87,16 @@ impl State {
         stop
     }
 
-    /// What a look has found. Of a run that has ended meanwhile nothing is kept.
-    pub fn note(&self, name: &Name, invocation: &str, taken: Taken) {
+    /// What a look has found, and how the run was when it began. Of a run that has ended meanwhile nothing is kept.
+    pub(super) fn note(&self, name: &Name, invocation: &str, taken: Taken, seen: Option<Seen>) {
         if let Some(known) = self.runs().get_mut(name).filter(|known| known.invocation == invocation) {
-            known.taken = Some(taken);
+            (known.taken, known.seen) = (Some(taken), seen);
         }
+    }
+
+    /// How a run was at its last look.
+    pub(super) fn seen(&self, name: &Name, invocation: &str) -> Option<Seen> {
+        self.runs().get(name).filter(|known| known.invocation == invocation)?.seen
     }
 
     /// What a run takes, as far as it was looked at.
