@@ -16,7 +16,7 @@ use super::{
     super::{Check, Isolator, Recorded, Refusal, Support, Wanted},
     describe, exceeded, report,
     state::{Seen, Taken, Used},
-    take, takes,
+    take, taken_by,
     walk::{self, Tree},
     wanted,
 };
@@ -25,7 +25,7 @@ use crate::{
     host::{Host, cgroups},
     isolators::Container,
     observe::{ContainerStatus, Limitation, Usage},
-    plan::{Plan, Tracked},
+    plan::{DiskPlan, Plan},
     spec::{Enforce, Spec},
     state::sandbox,
 };
@@ -68,11 +68,11 @@ impl Isolator for DiskDu {
     }
 
     fn is_outdated(&self, wants: &Wanted<'_>, plan: &Plan) -> bool {
-        takes(NAME, plan) && plan.disk.as_ref() != Some(&wanted(NAME, wants, BEST))
+        taken_by(NAME, plan).is_some_and(|disk| *disk != wanted(NAME, wants, BEST))
     }
 
     fn update(&self, _cx: &Container<'_>, wants: &Wanted<'_>, plan: &mut Plan) -> Result<(), String> {
-        if takes(NAME, plan) {
+        if taken_by(NAME, plan).is_some() {
             let disk = wanted(NAME, wants, BEST);
             refuse_hard(&disk).map_err(|refusal| refusal.failure.message)?;
             plan.disk = Some(disk);
@@ -81,34 +81,30 @@ impl Isolator for DiskDu {
     }
 
     fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
-        if !takes(NAME, &cx.run.plan) {
-            return Ok(None);
-        }
+        let Some(disk) = taken_by(NAME, &cx.run.plan) else { return Ok(None) };
         let taken = cx.shared.disk.taken(cx.name, &cx.run.invocation);
         let unread = taken.map_or(0, |taken| taken.unread);
         let but = if unread > 0 { format!("; {unread} files could not be looked at") } else { String::new() };
-        Ok(cx.run.plan.disk.as_ref().map(|disk| format!("{}{but}", describe(disk))))
+        Ok(Some(format!("{}{but}", describe(disk))))
     }
 
     fn measures(&self, plan: &Plan) -> bool {
-        takes(NAME, plan)
+        taken_by(NAME, plan).is_some()
     }
 
     fn usage(&self, cx: &Recorded<'_>, out: &mut Usage) -> Result<(), String> {
-        if let Some(disk) = cx.run.plan.disk.as_ref().filter(|_| takes(NAME, &cx.run.plan)) {
+        if let Some(disk) = taken_by(NAME, &cx.run.plan) {
             report(disk, cx.shared.disk.taken(cx.name, &cx.run.invocation).as_ref(), out);
         }
         Ok(())
     }
 
     fn watches(&self, plan: &Plan) -> bool {
-        takes(NAME, plan)
+        taken_by(NAME, plan).is_some()
     }
 
     fn watch(&self, cx: &Recorded<'_>) -> Result<Duration, String> {
-        let Some(disk) = cx.run.plan.disk.as_ref().filter(|_| takes(NAME, &cx.run.plan)) else {
-            return Ok(Duration::ZERO);
-        };
+        let Some(disk) = taken_by(NAME, &cx.run.plan) else { return Ok(Duration::ZERO) };
         // Before the look: what runs during it is seen by the next.
         let ran = cx.run.cgroup.as_deref().and_then(|cgroup| cgroups::cpu_time(cx.root, cgroup).ok());
         let (name, invocation, began) = (cx.name, &cx.run.invocation, Instant::now());
@@ -119,13 +115,13 @@ impl Isolator for DiskDu {
             return Ok(Duration::ZERO);
         }
         let stop = cx.shared.disk.begin(name, invocation);
-        let Some(taken) = look(&cx.run.sandbox, &disk.tracked, &stop)? else { return Ok(Duration::ZERO) };
+        let Some(taken) = look(&cx.run.sandbox, disk, &stop)? else { return Ok(Duration::ZERO) };
         cx.shared.disk.note(name, invocation, taken, ran.map(|ran| Seen { ran, at: began }));
         Ok((began.elapsed() * PAUSE).min(LONGEST_PAUSE))
     }
 
     fn limitation(&self, cx: &Recorded<'_>) -> Option<Limitation> {
-        let disk = cx.run.plan.disk.as_ref().filter(|disk| disk.isolator == NAME && disk.enforce == Enforce::Kill)?;
+        let disk = taken_by(NAME, &cx.run.plan).filter(|disk| disk.enforce == Enforce::Kill)?;
         exceeded(disk, &cx.shared.disk.taken(cx.name, &cx.run.invocation)?)
     }
 
@@ -136,7 +132,7 @@ impl Isolator for DiskDu {
 }
 
 /// That nobody relies on a wall that is none.
-fn refuse_hard(disk: &crate::plan::DiskPlan) -> Result<(), Refusal> {
+fn refuse_hard(disk: &DiskPlan) -> Result<(), Refusal> {
     if disk.enforce != Enforce::Hard || !disk.is_limited() {
         return Ok(());
     }
@@ -153,12 +149,12 @@ fn is_quiet(last: Option<Seen>, ran: Option<u64>, now: Instant) -> bool {
 }
 
 /// Looks at all that is tracked. None if it was told to stop.
-fn look(sandbox: &Path, tracked: &[Tracked], stop: &AtomicBool) -> Result<Option<Taken>, String> {
+fn look(sandbox: &Path, disk: &DiskPlan, stop: &AtomicBool) -> Result<Option<Taken>, String> {
     let mut taken = Taken::default();
-    for one in tracked {
+    for one in &disk.tracked {
         let path = one.volume.as_ref().map(|volume| volume.path.clone());
         let trees = match &path {
-            None => trees_of_sandbox(sandbox, tracked)
+            None => trees_of_sandbox(sandbox, disk)
                 .map_err(|error| format!("cannot look at {}: {}", sandbox.display(), reason(&error)))?,
             Some(path) => match walk::open_tree(sandbox, path) {
                 Ok(directory) => vec![Tree { directory, excluded: Vec::new() }],
@@ -174,8 +170,8 @@ fn look(sandbox: &Path, tracked: &[Tracked], stop: &AtomicBool) -> Result<Option
 }
 
 /// The sandbox without volumes that have limits of their own, and what the run has changed of its image.
-fn trees_of_sandbox(sandbox: &Path, tracked: &[Tracked]) -> io::Result<Vec<Tree>> {
-    let excluded = tracked.iter().filter_map(|one| one.volume.as_ref()).map(|volume| volume.path.clone()).collect();
+fn trees_of_sandbox(sandbox: &Path, disk: &DiskPlan) -> io::Result<Vec<Tree>> {
+    let excluded = disk.excluded().map(Path::to_owned).collect();
     let mut trees = vec![Tree { directory: walk::open_tree(sandbox, Path::new(""))?, excluded }];
     let root = sandbox::root_of(sandbox);
     for part in ["upper", "work"] {

@@ -70,10 +70,10 @@ pub fn take(isolator: &str, cx: &Check<'_>, best: Enforce, plan: &mut Plan) -> b
     true
 }
 
-/// Whether an isolator counts for a plan.
+/// What an isolator counts for a plan, if it does.
 #[must_use]
-pub fn takes(isolator: &str, plan: &Plan) -> bool {
-    plan.disk.as_ref().is_some_and(|disk| disk.isolator == isolator)
+pub fn taken_by<'a>(isolator: &str, plan: &'a Plan) -> Option<&'a DiskPlan> {
+    plan.disk.as_ref().filter(|disk| disk.isolator == isolator)
 }
 
 /// That limits which a spec asks for are somebody's to keep.
@@ -95,12 +95,11 @@ pub fn check_served(spec: &Spec, plan: &Plan) -> Result<(), String> {
         .filter(|name| name.starts_with("disk/"))
         .map(|name| format!("\"{name}\""))
         .collect();
-    let cure = if known.is_empty() {
-        String::new()
-    } else {
-        format!("add {} to isolation in berthd.toml, or ", known.join(" or "))
-    };
-    Err(format!("{key} needs an isolator that counts, and none is enabled here; {cure}remove {key}"))
+    let known = known.join(" or ");
+    Err(format!(
+        "{key} needs an isolator that counts, and none is enabled here; add {known} to isolation in berthd.toml, or \
+         remove {key}"
+    ))
 }
 
 /// Tells what is limited, and what of it is in use as far as that is known.

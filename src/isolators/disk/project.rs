@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Taken, Used, describe, exceeded, label, pool::Pool, report, take, takes, wanted};
+use super::{Taken, Used, describe, exceeded, label, pool::Pool, report, take, taken_by, wanted};
 use crate::{
     config::{Config, XfsConfig},
     error::reason,
@@ -82,12 +82,12 @@ impl Isolator for ProjectQuota {
     }
 
     fn prepare(&self, cx: &Container<'_>) -> Result<(), Failure> {
-        let Some(disk) = cx.plan.disk.as_ref().filter(|_| takes(self.name(), cx.plan)) else { return Ok(()) };
+        let Some(disk) = taken_by(self.name(), cx.plan) else { return Ok(()) };
         apply(cx, disk)
     }
 
     fn is_outdated(&self, now: &Wanted<'_>, plan: &Plan) -> bool {
-        let Some(disk) = plan.disk.as_ref().filter(|_| takes(self.name(), plan)) else { return false };
+        let Some(disk) = taken_by(self.name(), plan) else { return false };
         // What is enforced now is by the best that there is.
         let best = if disk.enforce == Enforce::Account { Enforce::Hard } else { disk.enforce };
         *disk != wanted(self.name(), now, best)
@@ -103,7 +103,7 @@ impl Isolator for ProjectQuota {
     }
 
     fn status(&self, cx: &Recorded<'_>, _out: &mut ContainerStatus) -> Result<Option<String>, String> {
-        let Some(disk) = self.taken_by(cx) else { return Ok(None) };
+        let Some(disk) = taken_by(self.name(), &cx.run.plan) else { return Ok(None) };
         let id = cx.shared.projects.of(&cx.run.sandbox);
         let id = id.map_err(|error| format!("cannot read which projects there are: {}", reason(&error)))?;
         let project = id.map_or_else(|| "no project".to_owned(), |id| format!("project {id}"));
@@ -111,22 +111,22 @@ impl Isolator for ProjectQuota {
     }
 
     fn measures(&self, plan: &Plan) -> bool {
-        takes(self.name(), plan)
+        taken_by(self.name(), plan).is_some()
     }
 
     fn usage(&self, cx: &Recorded<'_>, out: &mut Usage) -> Result<(), String> {
-        let Some(disk) = self.taken_by(cx) else { return Ok(()) };
+        let Some(disk) = taken_by(self.name(), &cx.run.plan) else { return Ok(()) };
         let taken = taken(cx, disk);
         report(disk, taken.as_ref().ok(), out);
         taken.map(drop).map_err(|error| format!("cannot ask for the quota: {}", reason(&error)))
     }
 
     fn watches(&self, plan: &Plan) -> bool {
-        takes(self.name(), plan) && plan.disk.as_ref().is_some_and(|disk| disk.enforce == Enforce::Kill)
+        taken_by(self.name(), plan).is_some_and(|disk| disk.enforce == Enforce::Kill)
     }
 
     fn limitation(&self, cx: &Recorded<'_>) -> Option<Limitation> {
-        let disk = self.taken_by(cx).filter(|disk| disk.enforce == Enforce::Kill)?;
+        let disk = taken_by(self.name(), &cx.run.plan).filter(|disk| disk.enforce == Enforce::Kill)?;
         exceeded(disk, &taken(cx, disk).ok()?)
     }
 
@@ -180,11 +180,6 @@ impl ProjectQuota {
             }
         };
         Err(format!("the {name} of {} has no project quotas; {cure}", there.display()))
-    }
-
-    /// What it counts of a run, if it does.
-    fn taken_by<'a>(&self, cx: &Recorded<'a>) -> Option<&'a DiskPlan> {
-        cx.run.plan.disk.as_ref().filter(|disk| disk.isolator == self.name())
     }
 
     /// As people write it.
