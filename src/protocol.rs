@@ -3,11 +3,14 @@
 //! `berth-launch` asks for its plan here and `berthctl` asks for deeds, and to enter a container. Reading needs no
 //! socket: that is the state file's.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{image::Digest, manager::Process, plan::Plan, spec::Name};
+use crate::{error::reason, image::Digest, manager::Process, plan::Plan, spec::Name};
 
 /// Longest line either side accepts, in bytes; a plan of a thousand volumes is a tenth of it.
 pub const MAX_LINE: usize = 4 << 20;
@@ -194,6 +197,19 @@ pub struct Failure {
     pub path: Option<PathBuf>,
     /// One line for people: act, object, reason, cure.
     pub message: String,
+}
+
+impl Failure {
+    /// A failure of the host's side on a path, which the kernel gave the reason of: `cannot ACT PATH: REASON`.
+    #[must_use]
+    pub fn prepare(act: &str, path: &Path, error: &io::Error) -> Self {
+        Self {
+            stage: Stage::Prepare,
+            errno: error.raw_os_error(),
+            message: format!("cannot {act} {}: {}", path.display(), reason(error)),
+            path: Some(path.to_owned()),
+        }
+    }
 }
 
 /// The stage of a start at which it failed.

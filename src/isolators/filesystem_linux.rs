@@ -72,15 +72,9 @@ impl Isolator for FilesystemLinux {
 
     fn prepare(&self, cx: &Container<'_>) -> Result<(), Failure> {
         let Some((layers, top)) = enter_root(cx.plan) else { return Ok(()) };
-        let failed = |act: &str, path: &Path, error: &io::Error| Failure {
-            stage: Stage::Prepare,
-            errno: error.raw_os_error(),
-            message: format!("cannot {act} {}: {}", path.display(), reason(error)),
-            path: Some(path.to_owned()),
-        };
         let root = sandbox::root_of(cx.sandbox);
         sandbox::make_root(&root, layers.last().filter(|_| top == Top::Upper).map(PathBuf::as_path))
-            .map_err(|error| failed("make the directory of the root", &root, &error))?;
+            .map_err(|error| Failure::prepare("make the directory of the root", &root, &error))?;
         Ok(())
     }
 

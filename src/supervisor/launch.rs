@@ -1,6 +1,6 @@
 //! A start, seen from berthd: a launcher asks, its container is made ready, it says how it went.
 
-use std::{io, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use std::{io, rc::Rc, sync::Arc, time::Duration};
 
 use super::{Supervisor, listen::Peer, provide::Provide, slot::Slot};
 use crate::{
@@ -363,7 +363,7 @@ impl Task {
         self.store.save(&self.record).map_err(|error| {
             self.record = before.clone();
             let record = self.host.root.records().join(format!("{}.json", self.name));
-            io_failure("write the record", record, &error)
+            Failure::prepare("write the record", &record, &error)
         })?;
         self.isolate(&plan, &sandbox).inspect_err(|_| self.undo(before))?;
         Ok(plan)
@@ -372,7 +372,7 @@ impl Task {
     /// The host's side of the isolation.
     fn isolate(&self, plan: &Plan, sandbox: &std::path::Path) -> Result<(), Failure> {
         let (uid, gid) = plan.owner();
-        sandbox::make(sandbox, uid, gid).map_err(|error| io_failure("make the sandbox", sandbox.to_owned(), &error))?;
+        sandbox::make(sandbox, uid, gid).map_err(|error| Failure::prepare("make the sandbox", sandbox, &error))?;
         let container = Container {
             name: &self.name,
             plan,
@@ -411,14 +411,4 @@ fn config_failure(message: String) -> Failure {
 /// A failure of the host's side.
 fn prepare_failure(message: String) -> Failure {
     Failure { stage: Stage::Prepare, errno: None, path: None, message }
-}
-
-/// A failure of the host's side on a path.
-fn io_failure(act: &str, path: PathBuf, error: &io::Error) -> Failure {
-    Failure {
-        stage: Stage::Prepare,
-        errno: error.raw_os_error(),
-        message: format!("cannot {act} {}: {}", path.display(), crate::error::reason(error)),
-        path: Some(path),
-    }
 }

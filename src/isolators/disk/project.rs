@@ -222,12 +222,13 @@ struct Counted<'a> {
 /// Makes so what a plan says: projects, labels, then limits.
 fn apply(cx: &Container<'_>, disk: &DiskPlan) -> Result<(), Failure> {
     let pool = &cx.shared.projects;
-    let top = label::open_directory(cx.sandbox).map_err(|error| failed("open", cx.sandbox, &error))?;
+    let top = label::open_directory(cx.sandbox).map_err(|error| Failure::prepare("open", cx.sandbox, &error))?;
     let mut volumes = Vec::new();
     for tracked in &disk.tracked {
         let Some(volume) = &tracked.volume else { continue };
         let path = cx.sandbox.join(&volume.path);
-        let directory = label::open_beneath(&top, &volume.path).map_err(|error| failed("open", &path, &error))?;
+        let directory =
+            label::open_beneath(&top, &volume.path).map_err(|error| Failure::prepare("open", &path, &error))?;
         volumes.push(Counted { tracked, path, directory });
     }
     let ranges = &cx.config.xfs;
@@ -239,17 +240,17 @@ fn apply(cx: &Container<'_>, disk: &DiskPlan) -> Result<(), Failure> {
             Ok(directory) => {
                 let labelled = label::is_of(&directory, id)
                     .and_then(|is_of| if is_of { Ok(()) } else { enlist(&directory, &path, id, &[]) });
-                labelled.map_err(|error| failed("label", &path, &error))?;
+                labelled.map_err(|error| Failure::prepare("label", &path, &error))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("open", &path, &error)),
+            Err(error) => return Err(Failure::prepare("open", &path, &error)),
         }
     }
     give_back(pool, &top, cx.sandbox, id, &volumes)?;
     let headroom = cx.config.xfs.quota_headroom.0;
     let limit = |directory: &OwnedFd, id, tracked: &Tracked, path: &Path| {
         quota::set_limits(directory, id, limits(disk.enforce, tracked, headroom))
-            .map_err(|error| failed("set the quota of", path, &error))
+            .map_err(|error| Failure::prepare("set the quota of", path, &error))
     };
     for volume in &volumes {
         let id = given(pool, ranges, &volume.directory, &volume.path, &[])?;
@@ -283,7 +284,7 @@ fn given(
     path: &Path,
     except: &[&OwnedFd],
 ) -> Result<u32, Failure> {
-    let fail = |error: &io::Error| failed("give a project to", path, error);
+    let fail = |error: &io::Error| Failure::prepare("give a project to", path, error);
     let ranges = &config.project_range;
     let id = pool.give(directory.as_fd(), path, ranges).map_err(|error| fail(&error))?;
     let id = id.map_err(|exhausted| {
@@ -316,7 +317,7 @@ fn give_back(pool: &Pool, top: &OwnedFd, sandbox: &Path, id: u32, volumes: &[Cou
         let over = projects.entries().filter(|(_, entry)| is_over(&entry.path));
         Ok(over.map(|(id, entry)| (id, entry.path.clone())).collect::<Vec<_>>())
     });
-    for (former, path) in over.map_err(|error| failed("look through the projects of", sandbox, &error))? {
+    for (former, path) in over.map_err(|error| Failure::prepare("look through the projects of", sandbox, &error))? {
         let give_back = || {
             let relative = path.strip_prefix(sandbox).unwrap_or(&path);
             match label::open_beneath(top, relative) {
@@ -327,7 +328,7 @@ fn give_back(pool: &Pool, top: &OwnedFd, sandbox: &Path, id: u32, volumes: &[Cou
             quota::set_limits(top, former, Limits::default())?;
             pool.with(|projects| projects.forget(former))
         };
-        give_back().map_err(|error| failed("give back the project of", &path, &error))?;
+        give_back().map_err(|error| Failure::prepare("give back the project of", &path, &error))?;
     }
     Ok(())
 }
@@ -350,14 +351,4 @@ fn taken(cx: &Recorded<'_>, disk: &DiskPlan) -> io::Result<Taken> {
         }
     }
     Ok(taken)
-}
-
-/// A failure of the host's side.
-fn failed(act: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure {
-        stage: Stage::Prepare,
-        errno: error.raw_os_error(),
-        message: format!("cannot {act} {}: {}", path.display(), reason(error)),
-        path: Some(path.to_owned()),
-    }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, mkdirat, openat};
 
-use super::{bind_of, failed, refusal, status};
+use super::{bind_of, refusal, status};
 use crate::{
     error::reason,
     host::{Host, mounts},
@@ -142,7 +142,8 @@ pub fn create(cx: &Container<'_>) -> Result<(), Failure> {
             let owner = ownership.owner.unwrap_or_else(|| cx.plan.owner());
             let there = cx.host.path(path);
             if !there.exists() {
-                make(&there, *ownership, owner).map_err(|error| failed("create the volume source", path, &error))?;
+                make(&there, *ownership, owner)
+                    .map_err(|error| Failure::prepare("create the volume source", path, &error))?;
             }
         }
     }

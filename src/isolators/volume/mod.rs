@@ -12,7 +12,6 @@ use std::{
 
 use super::{Check, Container, Refusal};
 use crate::{
-    error::reason,
     host::{Host, users},
     inside::Inside,
     plan::{Bind, Made, Plan, Source},
@@ -56,25 +55,18 @@ fn made(cx: &Check<'_>, ownership: &Ownership, isolator: &'static str) -> Result
     let identity = owner.clone().into();
     let account = match cx.found {
         None => users::resolve(&identity),
-        Some(found) => Inside::of_layers(&found.layers)
-            .map_err(|error| failed("look into the image", found.layers.last().map_or(Path::new(""), |l| l), &error))
-            .and_then(|inside| inside.account(&identity)),
+        Some(found) => {
+            let top = found.layers.last().map_or(Path::new(""), PathBuf::as_path);
+            let inside = Inside::of_layers(&found.layers);
+            let inside = inside.map_err(|error| Failure::prepare("look into the image", top, &error));
+            inside.and_then(|inside| inside.account(&identity))
+        }
     };
     let account = account.map_err(|failure| {
         let message = format!("the owner of a volume: {}", failure.message);
         refusal(Failure { message, ..failure })
     })?;
     Ok(Made { mode: ownership.mode, owner: Some((account.uid, account.gid)) })
-}
-
-/// The kernel's reason why the host's side of a volume failed.
-fn failed(act: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure {
-        stage: Stage::Prepare,
-        errno: error.raw_os_error(),
-        message: format!("cannot {act} {}: {}", path.display(), reason(error)),
-        path: Some(path.to_owned()),
-    }
 }
 
 /// A refusal that carries the kernel's reason and is about a path.
@@ -99,14 +91,14 @@ pub(super) fn make_private(cx: &Container<'_>) -> Result<(), Failure> {
         let (uid, gid) = cx.plan.owner();
         let (mode, uid, gid) = covers.unwrap_or((PRIVATE_MODE, uid, gid));
         let made = Beneath::open(cx.sandbox).and_then(|sandbox| sandbox.make_dir(relative, mode, uid, gid));
-        made.map_err(|error| failed("make the private directory", &cx.sandbox.join(relative), &error))?;
+        made.map_err(|error| Failure::prepare("make the private directory", &cx.sandbox.join(relative), &error))?;
     }
     Ok(())
 }
 
 /// Mode and owner of what is at a path of the container's.
 fn model(cx: &Container<'_>, target: &Path) -> Result<Option<(u32, u32, u32)>, Failure> {
-    let failed = |error: &io::Error| failed("look at", target, error);
+    let failed = |error: &io::Error| Failure::prepare("look at", target, error);
     match &cx.plan.image {
         Some(base) => {
             let found = Inside::of_layers(&base.layers).and_then(|inside| inside.look(target));
