@@ -139,7 +139,7 @@ pub struct Found {
 /// # Errors
 /// It is not here.
 pub fn find_source(host: &Host, source: &image::Source, pull: Pull) -> Result<Found, Failure> {
-    let found = find(host, None, &Image { source: source.clone(), read_only: true, writable: false, pull })?;
+    let found = find(host, None, source, pull)?;
     check_layers(&found.layers).map(|()| found)
 }
 
@@ -174,20 +174,23 @@ impl Found {
 ///
 /// # Errors
 /// It is not here.
-pub fn find(host: &Host, name: Option<&Name>, image: &Image) -> Result<Found, Failure> {
+pub fn find(host: &Host, name: Option<&Name>, source: &image::Source, pull: Pull) -> Result<Found, Failure> {
     let fail = |errno, path: Option<&Path>, message| Failure {
         stage: Stage::Mounts,
         errno,
         path: path.map(Path::to_owned),
         message,
     };
-    let source = &image.source;
     let image::Source::Rootfs { dir } = source else {
         let store = image::Store::open(&host.root);
-        let found = kept(&store, host, name, source).transpose().unwrap_or_else(|| store.find(source));
+        let kept = name.map_or(Ok(None), |name| Versions::kept(&host.root, name, source));
+        let found = kept.and_then(|kept| match kept {
+            Some(version) => Ok(store.image_of(source, &version)),
+            None => store.find(source),
+        });
         let found = found.map_err(|error| fail(None, None, error.to_string()))?;
         let missing = || {
-            let why = match image.pull {
+            let why = match pull {
                 Pull::Never => "is not on this host, and pull = \"never\"; get it with",
                 _ => "is not on this host yet; a start gets it, and so does",
             };
@@ -212,20 +215,6 @@ pub fn find(host: &Host, name: Option<&Name>, image: &Image) -> Result<Found, Fa
             Err(fail(error.raw_os_error(), Some(dir), message))
         }
     }
-}
-
-/// The version that a container has been moved to or taken back to, whatever its source is now.
-fn kept(
-    store: &image::Store,
-    host: &Host,
-    name: Option<&Name>,
-    source: &image::Source,
-) -> Result<Option<Option<image::Image>>, image::Error> {
-    // What is damaged was told when berthd came, and is as if it were not there.
-    let versions = name.and_then(|name| Versions::read(&host.root, name).unwrap_or_default());
-    let Some(versions) = versions else { return Ok(None) };
-    let present = store.tag(source)?.map(|tag| tag.current.digest);
-    Ok(versions.prescribed(source, present.as_ref()).map(|version| store.image_of(source, version)))
 }
 
 /// Whether two specs have the same root.

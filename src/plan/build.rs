@@ -47,7 +47,8 @@ pub struct Build<'a> {
 /// # Errors
 /// The first thing that the spec asks and that this host cannot give.
 pub fn build(from: Build<'_>) -> Result<Plan, Failure> {
-    let found = from.spec.image.as_ref().map(|image| find(from.host, Some(from.name), image)).transpose()?;
+    let image = from.spec.image.as_ref();
+    let found = image.map(|image| find(from.host, Some(from.name), &image.source, image.pull)).transpose()?;
     let account = account(from, found.as_ref())?;
     let nothing = image::Config::default();
     let says = found.as_ref().map_or(&nothing, |found| &found.config);

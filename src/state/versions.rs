@@ -13,7 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    image::{Digest, Source, Version, write_durably},
+    image::{self, Digest, Source, Store, Version, write_durably},
     root::Root,
     spec::Name,
 };
@@ -78,6 +78,17 @@ impl Versions {
         }
         let kept = self.held_back.is_some() && (present.is_none() || present == self.held_back.as_ref());
         self.attempt.as_ref().map(|attempt| &attempt.to).or_else(|| kept.then_some(&self.current))
+    }
+
+    /// The image that starts of a container must use, whatever `source` is by now, where it has been moved to one or taken
+    /// back to one. What is damaged was told when berthd came, and is as if it were not there.
+    ///
+    /// # Errors
+    /// What `source` is cannot be read.
+    pub fn kept(root: &Root, name: &Name, source: &Source) -> Result<Option<Version>, image::Error> {
+        let Some(versions) = Self::read(root, name).unwrap_or_default() else { return Ok(None) };
+        let present = Store::open(root).tag(source)?.map(|tag| tag.current.digest);
+        Ok(versions.prescribed(source, present.as_ref()).cloned())
     }
 
     /// The container was started, by whomever, from an image of its source: where that is another one, the one before is

@@ -315,7 +315,9 @@ impl Task {
 
     /// Has one image here.
     fn bring(&self, source: &Source, pull: Pull) -> Result<Option<image::Hold>, Failure> {
-        if self.is_kept(source)? {
+        let kept = Versions::kept(&self.host.root, &self.name, source);
+        // Of a container that was moved, or taken back, it is not asked what the source is now.
+        if kept.map_err(|error| prepare_failure(error.to_string()))?.is_some() {
             let hold = image::Store::open(&self.host.root).hold();
             return hold.map(Some).map_err(|error| prepare_failure(error.to_string()));
         }
@@ -330,15 +332,6 @@ impl Task {
             watch: &self.watch,
         };
         provide.run().map_err(prepare_failure)
-    }
-
-    /// Whether the container has been moved to a version of its image, or taken back to one: then it is not asked what
-    /// the source is now.
-    fn is_kept(&self, source: &Source) -> Result<bool, Failure> {
-        let Some(versions) = Versions::read(&self.host.root, &self.name).unwrap_or_default() else { return Ok(false) };
-        let tag = image::Store::open(&self.host.root).tag(source);
-        let present = tag.map_err(|error| prepare_failure(error.to_string()))?.map(|tag| tag.current.digest);
-        Ok(versions.prescribed(source, present.as_ref()).is_some())
     }
 
     /// The record first, then the sandbox, then the isolators down their order.

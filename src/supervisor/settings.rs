@@ -70,7 +70,7 @@ impl Supervisor {
         }
         let known = slot.said.borrow().as_ref().filter(|said| said.source == image.source).map(|said| said.stop_signal);
         known.unwrap_or_else(|| {
-            let found = filesystem_linux::find(&self.host, Some(&slot.name), image).ok();
+            let found = filesystem_linux::find(&self.host, Some(&slot.name), &image.source, image.pull).ok();
             let stop_signal = found.and_then(|found| docker_runtime::stop_signal(&found.config));
             *slot.said.borrow_mut() = Some(Said { source: image.source.clone(), stop_signal });
             stop_signal
